@@ -1,0 +1,327 @@
+"""Every refusal the runtime can make.
+
+DomainError
+├── Invalid              the request can never succeed as written
+│   ├── InvalidValue             a value object's rule
+│   ├── InvalidReference         `model` is not in any accepted form
+│   ├── UnsupportedParameter     the agent can't honour a parameter of the call
+│   └── FixedParameter           the agent's configuration fixes a parameter of the call
+├── Unprocessable        well-formed, but does not fit
+│   └── InvalidConfig            the template refuses the configuration
+├── Unauthenticated      the caller is not known
+├── Forbidden            the caller is known and may not
+├── NotFound             it names something the caller can't see
+│   ├── AgentNotFound · TemplateNotFound · RunNotFound
+│   └── ModelNotFound            no agent answers to this `model`
+├── Conflict             valid, but not in the current state
+│   ├── AgentExists · NameTaken · VersionExists
+│   ├── TransitionRefused        the life cycle has no such step
+│   ├── SchemaVersionMismatch
+│   └── ConcurrentChange         somebody else's change came first
+├── StaleVersion         If-Match names an older state
+├── RateLimited          too many, for now
+├── Unavailable          the runtime can't, for now
+│   └── Saturated · DatabaseUnavailable · Draining
+├── RunTimeout           the run used up its own time
+├── ExecutionFailed      the template's code failed
+│   └── StepFailed · IterationLimit
+├── UpstreamFailed       the model's provider failed
+│   └── UpstreamAuthFailed · UpstreamRefused
+├── UpstreamRateLimited  the model's provider asks to wait
+└── UpstreamTimeout      the model's provider said nothing in time
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+
+class DomainError(Exception):
+    """A rule said no. `code` is public API; the message is safe to show to the caller."""
+
+    code: ClassVar[str]
+    retryable: ClassVar[bool] = False
+    """Whether the same request may succeed later without anybody changing anything."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        details: Mapping[str, object] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.details = dict(details or {})
+        self.retry_after_s = retry_after_s
+
+
+class Invalid(DomainError): ...
+
+
+class Unprocessable(DomainError): ...
+
+
+class Unauthenticated(DomainError):
+    code = "invalid_token"
+
+
+class Forbidden(DomainError):
+    code = "forbidden"
+
+
+class NotFound(DomainError): ...
+
+
+class Conflict(DomainError): ...
+
+
+class RateLimited(DomainError):
+    code = "rate_limit_exceeded"
+    retryable = True
+
+
+class Unavailable(DomainError):
+    retryable = True
+
+
+class InvalidValue(Invalid):
+    code = "invalid_value"
+
+
+class InvalidReference(Invalid):
+    code = "invalid_model"
+
+
+class UnsupportedParameter(Invalid):
+    code = "unsupported_parameter"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"Parameter '{name}' is not supported here: {why}", param=name)
+
+
+class FixedParameter(Invalid):
+    code = "parameter_fixed"
+
+    def __init__(self, name: str, value: object) -> None:
+        super().__init__(
+            f"This agent fixes '{name}' at {value}; leave it out or send that value.", param=name
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """What is wrong with one configuration field."""
+
+    path: str
+    """Dotted from the configuration's root: `steps.0.timeout_s`."""
+    message: str
+    expected: str | None = None
+    """What the field may take, in words."""
+    allowed: Sequence[str] | None = None
+    """The values it may take, where they can be counted."""
+
+
+class InvalidConfig(Unprocessable):
+    code = "invalid_config"
+
+    def __init__(self, problems: Sequence[FieldProblem], *, root: str = "template_config") -> None:
+        first = problems[0]
+        at = f"{root}.{first.path}" if first.path else root
+        hint = f" It takes {first.expected}." if first.expected else ""
+        more = f" ({len(problems) - 1} more in details.)" if len(problems) > 1 else ""
+        super().__init__(
+            f"{at}: {first.message}{'' if first.message.endswith('.') else '.'}{hint}{more}",
+            param=at,
+            details={"errors": [asdict(problem) for problem in problems]},
+        )
+        self.problems = tuple(problems)
+
+
+class AgentNotFound(NotFound):
+    code = "agent_not_found"
+
+    def __init__(self, agent: object) -> None:
+        super().__init__(f"Agent '{agent}' does not exist.", param="id")
+
+
+class TemplateNotFound(NotFound):
+    code = "template_not_found"
+
+    def __init__(self, template: object, installed: Sequence[str] = ()) -> None:
+        known = f" Installed: {', '.join(installed)}." if installed else ""
+        super().__init__(
+            f"Template '{template}' is not installed.{known}",
+            param="template_id",
+            details={"installed": list(installed)},
+        )
+
+
+class RunNotFound(NotFound):
+    code = "run_not_found"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(f"Run '{run}' does not exist.", param="id")
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+    def __init__(self, model: object) -> None:
+        super().__init__(
+            f"The model '{model}' does not exist or you have no access to it. "
+            "GET /v1/models lists the ones you can call.",
+            param="model",
+        )
+
+
+class AgentExists(Conflict):
+    code = "agent_exists"
+
+    def __init__(self, agent: object) -> None:
+        super().__init__(f"An agent with the id '{agent}' already exists.", param="id")
+
+
+class NameTaken(Conflict):
+    code = "name_taken"
+
+    def __init__(self, slug: object) -> None:
+        super().__init__(
+            f"An agent line named '{slug}' already exists. Choose another `slug`, "
+            "or make a new version of it with POST /v1/agents/{id}/versions.",
+            param="slug",
+        )
+
+
+class VersionExists(Conflict):
+    code = "version_exists"
+
+    def __init__(self, number: int, latest: int) -> None:
+        super().__init__(
+            f"Version v{number} can't be made: the latest is v{latest}. "
+            "Leave `version_number` out to get the next one.",
+            param="version_number",
+        )
+
+
+class TransitionRefused(Conflict):
+    code = "transition_refused"
+
+    def __init__(self, action: str, status: str, hint: str) -> None:
+        super().__init__(
+            f"An agent that is {status} can't be {action}: {hint}",
+            param="status",
+            details={"status": status},
+        )
+
+
+class ConcurrentChange(Conflict):
+    code = "concurrent_change"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was changed at the same time; read it again and repeat.")
+
+
+class SchemaVersionMismatch(Conflict):
+    code = "version_mismatch"
+
+    def __init__(self, current: str, required: str, breaking: Sequence[str]) -> None:
+        super().__init__(
+            f"The schema is at version {current}; {required} was asked for.",
+            param="X-Schema-Version",
+            details={
+                "current_version": current,
+                "required_version": required,
+                "breaking_changes": list(breaking),
+            },
+        )
+
+
+class StaleVersion(DomainError):
+    code = "stale_version"
+
+    def __init__(self, current: str) -> None:
+        super().__init__(
+            f"If-Match names an older state of this agent. Its ETag is now {current}: "
+            "read it again and repeat the change.",
+            param="If-Match",
+            details={"etag": current},
+        )
+
+
+class Saturated(Unavailable):
+    code = "saturated"
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"All {limit} places for {what} are taken; try again.", retry_after_s=1)
+
+
+class Draining(Unavailable):
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("The runtime is shutting down; try another replica.", retry_after_s=1)
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The database can't be reached right now; try again.", retry_after_s=1)
+
+
+class RunTimeout(DomainError):
+    code = "timeout"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The run was stopped after its limit of {seconds:g} s.")
+
+
+class ExecutionFailed(DomainError):
+    code = "execution_error"
+
+
+class StepFailed(ExecutionFailed):
+    code = "step_failed"
+
+    def __init__(self, step: str, tries: int, why: str) -> None:
+        tried = "1 try" if tries == 1 else f"{tries} tries"
+        super().__init__(f"Step '{step}' failed after {tried}: {why}")
+
+
+class IterationLimit(ExecutionFailed):
+    code = "iteration_limit"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The agent did not come to an answer within {limit} rounds.")
+
+
+class UpstreamFailed(DomainError):
+    code = "upstream_error"
+    retryable = True
+
+
+class UpstreamAuthFailed(UpstreamFailed):
+    code = "upstream_auth_failed"
+    retryable = False
+
+
+class UpstreamRefused(Invalid):
+    """The provider found the request itself wrong: the caller's parameters, passed through."""
+
+    code = "upstream_invalid_request"
+
+
+class UpstreamRateLimited(RateLimited):
+    code = "upstream_rate_limited"
+
+
+class UpstreamQuotaExhausted(UpstreamRateLimited):
+    code = "insufficient_quota"
+    retryable = False
+
+
+class UpstreamTimeout(DomainError):
+    code = "upstream_timeout"
+    retryable = True

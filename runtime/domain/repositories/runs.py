@@ -1,0 +1,44 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runtime.domain.entities.runs import Run, RunStatus
+from runtime.domain.value_objects.ids import AgentId, RunId
+from runtime.domain.value_objects.pages import Page
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    agent_id: AgentId | None = None
+    status: RunStatus | None = None
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunTotals:
+    runs: int
+    failed: int
+    average_duration_ms: float
+    """0 when there is no run."""
+
+
+class RunRepository(Protocol):
+    """Run records of the project the unit of work was opened for."""
+
+    async def get(self, id: RunId) -> Run:
+        """Raises RunNotFound."""
+
+    async def page(self, where: RunFilter, *, limit: int, after: str | None) -> Page[Run]:
+        """Newest first. Raises InvalidValue for a cursor that is none of this list's."""
+
+    async def totals(self) -> RunTotals: ...
+
+
+class RunLog(Protocol):
+    """Where ended runs are written, of every project, outside a caller's transaction."""
+
+    async def write(self, runs: Sequence[Run]) -> None:
+        """All or none. A run already there is left as it is, so a repeated write is harmless.
+
+        Raises DatabaseUnavailable.
+        """

@@ -1,0 +1,51 @@
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from runtime.domain.entities.agents import Agent
+from runtime.domain.events.runs import RunEvent
+from runtime.domain.value_objects.chat import GenerationOptions, Message
+from runtime.domain.value_objects.ids import ProjectId, RunId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class RunInput:
+    """One turn, as a template gets it."""
+
+    run_id: RunId
+    messages: Sequence[Message]
+    options: GenerationOptions
+    """What the caller asked for and the configuration leaves open."""
+    user_id: UserId
+    project_id: ProjectId
+    stream: bool = True
+    """Whether the caller reads the answer as it is made."""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+Emit = Callable[[RunEvent], Awaitable[None]]
+"""Waits while the reader is behind."""
+
+
+class AgentInstance(Protocol):
+    """An agent version made ready to run: built once, shared by its runs."""
+
+    async def run(self, input: RunInput, emit: Emit) -> None:
+        """Emit what happens; cancelling the task that awaits this stops the agent.
+
+        At most one RunCompleted, as the last event, where the finish reason is not `stop`
+        or not obvious. Raises DomainError.
+        """
+
+    async def aclose(self) -> None: ...
+
+
+class AgentExecutor(Protocol):
+    """Makes instances of agents of every installed framework."""
+
+    def generation(self, agent: Agent) -> int:
+        """Grows when the agent's template is loaded anew: an instance of an older one is not
+        used for new runs. Raises TemplateNotFound."""
+
+    async def build(self, agent: Agent) -> AgentInstance:
+        """Raises TemplateNotFound, InvalidConfig, ExecutionFailed."""

@@ -1,0 +1,29 @@
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from runtime.domain.events.base import Event
+from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
+from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.runs import RunRepository
+from runtime.domain.value_objects.ids import ProjectId
+
+Publish = Callable[[Event], Awaitable[None]]
+
+
+class UnitOfWork(Protocol):
+    """One transaction on one project: leaving the block without `commit()` discards everything.
+
+    Any call raises DatabaseUnavailable while the store can't be reached.
+    """
+
+    agents: AgentRepository
+    lines: AgentLineRepository
+    audit: AuditRepository
+    runs: RunRepository
+
+    async def commit(self) -> None:
+        """Make the changes durable, then publish the events of every touched aggregate."""
+
+
+UnitOfWorkFactory = Callable[[ProjectId], AbstractAsyncContextManager[UnitOfWork]]

@@ -1,0 +1,238 @@
+"""The contract a template author implements. `runtime.templates` is public API."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, Self, cast
+
+from packaging.version import InvalidVersion, Version
+from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
+
+from runtime.domain.entities.agents import Agent
+from runtime.domain.errors import FieldProblem, InvalidConfig
+from runtime.domain.events.runs import (
+    RefusalDelta,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    TextDelta,
+    ToolCallDelta,
+    UsageReported,
+)
+from runtime.domain.services.executor import Emit, RunInput
+from runtime.domain.services.models import ModelCall, ModelEvent, ModelService
+from runtime.domain.services.templates import FormSection
+from runtime.domain.services.tools import ToolService
+from runtime.domain.value_objects.chat import (
+    NO_USAGE,
+    FinishReason,
+    Message,
+    ToolCall,
+    Usage,
+)
+from runtime.templates.config import fixed_options, problems_of
+from runtime.templates.forms import sections_of
+
+C = TypeVar("C", bound=BaseModel, default=Any)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What an instance may use of the runtime."""
+
+    models: ModelService
+    tools: ToolService
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateMetadata:
+    template_id: str
+    template_name: str
+    template_version: str
+    template_description: str
+    framework: str
+    agent_type: str
+    config_schema: Mapping[str, object]
+    """JSON Schema of `Config`."""
+    sections: Sequence[FormSection]
+    """The same as a form."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationResult:
+    valid: bool
+    config: Mapping[str, object]
+    """Complete, defaults filled in; empty when it is not valid."""
+    errors: Sequence[FieldProblem] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A run folded into one answer."""
+
+    text: str
+    refusal: str | None
+    tool_calls: Sequence[ToolCall]
+    finish_reason: FinishReason
+    usage: Usage
+    events: Sequence[RunEvent]
+
+
+class BaseAgentTemplate(ABC, Generic[C]):
+    """An agent with blanks. The class is the template; an instance is one agent version, ready.
+
+    A subclass sets the class variables, says in `Config` which blanks there are, and implements
+    `stream_execute`. Unknown configuration fields are refused even when `Config` does not say so.
+    """
+
+    template_id: ClassVar[str]
+    """Stored with every agent made from it: never rename it, make another template instead."""
+    template_name: ClassVar[str]
+    template_version: ClassVar[str] = "1.0.0"
+    """Semver. Raise it whenever what the template does to the same configuration changes."""
+    template_description: ClassVar[str] = ""
+    """The class docstring when empty."""
+    framework: ClassVar[str] = "python"
+    agent_type: ClassVar[str] = "conversation"
+    """`conversation`, `task`, `workflow` or `custom`."""
+    unsupported_options: ClassVar[Mapping[str, str]] = {}
+    """Parameters of a call that this template can't honour, and why; they are refused by name."""
+
+    Config: ClassVar[type[BaseModel]] = BaseModel
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - the signature of `object`
+        super().__init_subclass__(**kwargs)
+        if "Config" in cls.__dict__ and cls.Config.model_config.get("extra") is None:
+            strict = {"model_config": ConfigDict(extra="forbid"), "__module__": cls.__module__}
+            cls.Config = type("Config", (cls.Config,), strict)
+
+    def __init__(self, config: C, agent: Agent, services: Services) -> None:
+        self.config = config
+        self.agent = agent
+        self.services = services
+
+    @classmethod
+    def get_metadata(cls) -> TemplateMetadata:
+        """Raises ValueError naming the class variable that is missing or wrong."""
+        for name in ("template_id", "template_name"):
+            if not isinstance(getattr(cls, name, None), str) or not getattr(cls, name).strip():
+                raise ValueError(f"{cls.__name__}.{name} must be a non-empty string")
+        try:
+            Version(cls.template_version)
+        except InvalidVersion:
+            raise ValueError(
+                f"{cls.__name__}.template_version must be semver such as 1.0.0"
+            ) from None
+        return TemplateMetadata(
+            template_id=cls.template_id,
+            template_name=cls.template_name,
+            template_version=cls.template_version,
+            template_description=cls.template_description or _first_paragraph(cls),
+            framework=cls.framework,
+            agent_type=cls.agent_type,
+            config_schema=cls.Config.model_json_schema(),
+            sections=sections_of(cls.Config),
+        )
+
+    @classmethod
+    def validate_config(cls, config: Mapping[str, object]) -> ValidationResult:
+        parsed, problems = problems_of(cls.Config, config)
+        if parsed is None:
+            return ValidationResult(valid=False, config={}, errors=problems)
+        return ValidationResult(valid=True, config=parsed.model_dump(mode="json"))
+
+    @classmethod
+    def migrate_config(cls, config: Mapping[str, object], since: str) -> Mapping[str, object]:
+        """`config` as version `since` of this template took it, rewritten for this version.
+
+        The result is validated afterwards. Override it when a field is renamed or removed.
+        """
+        return config
+
+    @classmethod
+    def create_instance(cls, agent: Agent, services: Services) -> Self:
+        """Pure: no I/O here, it runs once per agent version. Raises InvalidConfig."""
+        parsed, problems = problems_of(cls.Config, agent.spec.config)
+        if parsed is None:
+            raise InvalidConfig(problems)
+        return cls(cast(C, parsed), agent, services)
+
+    @abstractmethod
+    def stream_execute(self, input: RunInput) -> AsyncGenerator[RunEvent]:
+        """What happens in one turn, in order; end with RunCompleted, or just end for `stop`.
+
+        Closing the generator stops the agent. Raises DomainError; anything else is reported to
+        the caller as an internal error and logged.
+        """
+
+    async def execute(self, input: RunInput) -> Answer:
+        """The turn as one answer. Raises what `stream_execute` raises."""
+        events: list[RunEvent] = []
+
+        async def collect(event: RunEvent) -> None:
+            events.append(event)
+
+        await self.run(input, collect)
+        return fold(events)
+
+    async def run(self, input: RunInput, emit: Emit) -> None:
+        async with aclosing(self.stream_execute(input)) as events:
+            async for event in events:
+                await emit(event)
+
+    async def aclose(self) -> None:
+        """Release what the instance holds; called once, after its last run."""
+
+    def call_model(
+        self, messages: Sequence[Message], input: RunInput
+    ) -> AsyncGenerator[ModelEvent]:
+        """The agent's model on `messages`, with the call's and the configuration's options."""
+        options = input.options.over(fixed_options(self.config))
+        call = ModelCall(self.agent.spec.model, messages, options, stream=input.stream)
+        return self.services.models.stream(call)
+
+
+def fold(events: Sequence[RunEvent]) -> Answer:
+    """Raises the error of a RunFailed."""
+    text: list[str] = []
+    refusal: list[str] = []
+    calls: dict[int, ToolCall] = {}
+    usage = NO_USAGE
+    finish: FinishReason = "stop"
+    for event in events:
+        match event:
+            case TextDelta():
+                text.append(event.text)
+            case RefusalDelta():
+                refusal.append(event.text)
+            case ToolCallDelta():
+                calls[event.index] = extended(calls.get(event.index), event)
+            case UsageReported():
+                usage += event.usage
+            case RunCompleted():
+                finish = event.finish_reason
+            case RunFailed():
+                raise event.error
+            case _:
+                pass
+    return Answer(
+        text="".join(text),
+        refusal="".join(refusal) or None,
+        tool_calls=[calls[index] for index in sorted(calls)],
+        finish_reason=finish,
+        usage=usage,
+        events=events,
+    )
+
+
+def extended(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:
+    """`call` with one more piece of its arguments."""
+    if call is None:
+        return ToolCall(delta.call_id, delta.name, delta.arguments)
+    return replace(call, arguments=call.arguments + delta.arguments)
+
+
+def _first_paragraph(cls: type) -> str:
+    return " ".join((cls.__doc__ or "").strip().split("\n\n")[0].split())
