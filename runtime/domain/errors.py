@@ -4,6 +4,7 @@ DomainError
 ├── Invalid              the request can never succeed as written
 │   ├── InvalidValue             a value object's rule
 │   ├── InvalidReference         `model` is not in any accepted form
+│   ├── UpstreamRefused          the model's provider finds the request wrong
 │   ├── UnsupportedParameter     the agent can't honour a parameter of the call
 │   └── FixedParameter           the agent's configuration fixes a parameter of the call
 ├── Unprocessable        well-formed, but does not fit
@@ -26,7 +27,7 @@ DomainError
 ├── ExecutionFailed      the template's code failed
 │   └── StepFailed · IterationLimit
 ├── UpstreamFailed       the model's provider failed
-│   └── UpstreamAuthFailed · UpstreamRefused
+│   └── UpstreamAuthFailed · UpstreamMisconfigured
 ├── UpstreamRateLimited  the model's provider asks to wait
 └── UpstreamTimeout      the model's provider said nothing in time
 """
@@ -304,6 +305,12 @@ class UpstreamFailed(DomainError):
 
 class UpstreamAuthFailed(UpstreamFailed):
     code = "upstream_auth_failed"
+    retryable = False
+
+
+class UpstreamMisconfigured(UpstreamFailed):
+    """What answers at the provider's address is not the provider; an operator has to look."""
+
     retryable = False
 
 

@@ -1,5 +1,6 @@
 """What an operator sets, by environment, `.env` or `runtime.toml`; the first of these wins."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,14 +63,15 @@ class Settings(BaseSettings):
     model_attempts: int = Field(default=3, ge=1, le=10)
     """Tries of one model call, the first included; only before its first token."""
 
-    @field_validator("template_dirs", "allowed_egress", "allowed_hosts", mode="before")
+    @field_validator("template_dirs", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        import os
+    def _split_paths(cls, value: object) -> object:
+        return _split(value.replace(os.pathsep, ",")) if isinstance(value, str) else value
 
-        return [part.strip() for part in value.replace(os.pathsep, ",").split(",") if part.strip()]
+    @field_validator("allowed_egress", "allowed_hosts", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        return _split(value) if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(
@@ -119,6 +121,10 @@ class Settings(BaseSettings):
             name: "***" if isinstance(value, SecretStr) else _plain(value)
             for name, value in shown.items()
         }
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _plain(value: object) -> object:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, cast
 
 from packaging.version import InvalidVersion, Version
@@ -12,26 +12,13 @@ from typing_extensions import TypeVar
 
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import FieldProblem, InvalidConfig
-from runtime.domain.events.runs import (
-    RefusalDelta,
-    RunCompleted,
-    RunEvent,
-    RunFailed,
-    TextDelta,
-    ToolCallDelta,
-    UsageReported,
-)
+from runtime.domain.events.runs import RunEvent
 from runtime.domain.services.executor import Emit, RunInput
 from runtime.domain.services.models import ModelCall, ModelEvent, ModelService
 from runtime.domain.services.templates import FormSection
 from runtime.domain.services.tools import ToolService
-from runtime.domain.value_objects.chat import (
-    NO_USAGE,
-    FinishReason,
-    Message,
-    ToolCall,
-    Usage,
-)
+from runtime.domain.value_objects.answers import Answer
+from runtime.domain.value_objects.chat import Message
 from runtime.templates.config import fixed_options, problems_of
 from runtime.templates.forms import sections_of
 
@@ -68,18 +55,6 @@ class ValidationResult:
     errors: Sequence[FieldProblem] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A run folded into one answer."""
-
-    text: str
-    refusal: str | None
-    tool_calls: Sequence[ToolCall]
-    finish_reason: FinishReason
-    usage: Usage
-    events: Sequence[RunEvent]
-
-
 class BaseAgentTemplate(ABC, Generic[C]):
     """An agent with blanks. The class is the template; an instance is one agent version, ready.
 
@@ -112,6 +87,7 @@ class BaseAgentTemplate(ABC, Generic[C]):
         self.config = config
         self.agent = agent
         self.services = services
+        self.fixed_options = fixed_options(config)
 
     @classmethod
     def get_metadata(cls) -> TemplateMetadata:
@@ -152,6 +128,12 @@ class BaseAgentTemplate(ABC, Generic[C]):
         return config
 
     @classmethod
+    def granted_tools(cls, config: C) -> Mapping[str, str]:
+        """The tools that `config` grants, each under its path in the configuration."""
+        tools: Sequence[str] = getattr(config, "tools", ())
+        return {f"tools.{index}": name for index, name in enumerate(tools)}
+
+    @classmethod
     def create_instance(cls, agent: Agent, services: Services) -> Self:
         """Pure: no I/O here, it runs once per agent version. Raises InvalidConfig."""
         parsed, problems = problems_of(cls.Config, agent.spec.config)
@@ -175,7 +157,7 @@ class BaseAgentTemplate(ABC, Generic[C]):
             events.append(event)
 
         await self.run(input, collect)
-        return fold(events)
+        return Answer.of(events)
 
     async def run(self, input: RunInput, emit: Emit) -> None:
         async with aclosing(self.stream_execute(input)) as events:
@@ -189,49 +171,9 @@ class BaseAgentTemplate(ABC, Generic[C]):
         self, messages: Sequence[Message], input: RunInput
     ) -> AsyncGenerator[ModelEvent]:
         """The agent's model on `messages`, with the call's and the configuration's options."""
-        options = input.options.over(fixed_options(self.config))
+        options = input.options.over(self.fixed_options)
         call = ModelCall(self.agent.spec.model, messages, options, stream=input.stream)
         return self.services.models.stream(call)
-
-
-def fold(events: Sequence[RunEvent]) -> Answer:
-    """Raises the error of a RunFailed."""
-    text: list[str] = []
-    refusal: list[str] = []
-    calls: dict[int, ToolCall] = {}
-    usage = NO_USAGE
-    finish: FinishReason = "stop"
-    for event in events:
-        match event:
-            case TextDelta():
-                text.append(event.text)
-            case RefusalDelta():
-                refusal.append(event.text)
-            case ToolCallDelta():
-                calls[event.index] = extended(calls.get(event.index), event)
-            case UsageReported():
-                usage += event.usage
-            case RunCompleted():
-                finish = event.finish_reason
-            case RunFailed():
-                raise event.error
-            case _:
-                pass
-    return Answer(
-        text="".join(text),
-        refusal="".join(refusal) or None,
-        tool_calls=[calls[index] for index in sorted(calls)],
-        finish_reason=finish,
-        usage=usage,
-        events=events,
-    )
-
-
-def extended(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:
-    """`call` with one more piece of its arguments."""
-    if call is None:
-        return ToolCall(delta.call_id, delta.name, delta.arguments)
-    return replace(call, arguments=call.arguments + delta.arguments)
 
 
 def _first_paragraph(cls: type) -> str:

@@ -1,16 +1,24 @@
 """From a `Config` to checked values, to problems a person can act on, to fixed call options."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from runtime.domain.errors import FieldProblem
 from runtime.domain.value_objects.chat import GenerationOptions
+from runtime.templates.json_schema import (
+    Schema,
+    alternatives,
+    describe,
+    discriminator,
+    literals,
+    resolve,
+)
 
 M = TypeVar("M", bound=BaseModel)
-Schema = Mapping[str, Any]
 
 _OPTION_NAMES = frozenset(option.name for option in fields(GenerationOptions)) - {"tools"}
 
@@ -47,10 +55,20 @@ class GenerationConfig(StrictConfig):
     )
 
 
+class ConfigProblems(ValueError):
+    """For a validator that looks at several fields: blames each by its path in that model."""
+
+    def __init__(self, problems: Iterable[FieldProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{each.path}: {each.message}" for each in self.problems))
+
+
 def fixed_options(config: BaseModel) -> GenerationOptions:
     """The call options that `config` has a value for, under the option's own name."""
     names = _OPTION_NAMES & type(config).model_fields.keys()
     values = {name: getattr(config, name) for name in names}
+    if isinstance(stop := values.get("stop"), list):
+        values["stop"] = tuple(stop)
     return GenerationOptions(**{name: value for name, value in values.items() if value is not None})
 
 
@@ -62,113 +80,101 @@ def problems_of(
         return model.model_validate(dict(config)), ()
     except ValidationError as error:
         schema = model.model_json_schema()
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        return None, [_problem(schema, each["loc"], each["type"], each["msg"]) for each in found]
+        found = [
+            problem
+            for each in error.errors(include_url=False, include_input=False)
+            for problem in _problems(schema, each)
+        ]
+        return None, list({(each.path, each.message): each for each in found}.values())
 
 
-def _problem(schema: Schema, loc: Sequence[int | str], kind: str, message: str) -> FieldProblem:
-    path, target, parent = _walk(schema, loc)
-    if kind == "extra_forbidden":
-        names = sorted(parent.get("properties", {}))
-        return FieldProblem(
-            path, "There is no such field", "one of the fields " + ", ".join(names), names
-        )
-    text = message.removeprefix("Value error, ")
-    if kind == "missing":
-        text = "This field is required"
-    allowed = [str(value) for value in _enum(target)] or None
-    return FieldProblem(path, text, describe(target), allowed)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an error is: its path as people write it, and the schema there and around it."""
+
+    path: str
+    node: Schema
+    around: Sequence[Schema]
+    wrong_kind: bool
+    """The value is none of the alternatives; one of them is what pydantic complains about."""
 
 
-def _walk(schema: Schema, loc: Sequence[int | str]) -> tuple[str, Schema, Schema]:
-    """The path without pydantic's union tags, the schema there, and the one around it."""
-    node = parent = _resolve(schema, schema)
+def _problems(schema: Schema, error: ErrorDetails) -> Iterator[FieldProblem]:
+    place = _locate(schema, error["loc"])
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigProblems):
+        for problem in cause.problems:
+            path = ".".join(part for part in (place.path, problem.path) if part)
+            yield replace(problem, path=path)
+        return
+    match error["type"]:
+        case "extra_forbidden":
+            names = sorted({name for each in place.around for name in each.get("properties", ())})
+            hint = "one of the fields " + ", ".join(names)
+            yield FieldProblem(place.path, "There is no such field", hint, names)
+        case "missing":
+            yield _problem(schema, place, "This field is required")
+        case "union_tag_not_found" | "union_tag_invalid" if found := discriminator(
+            schema, place.node
+        ):
+            # Pydantic's own message repeats the value.
+            name, tags = found
+            path = f"{place.path}.{name}" if place.path else name
+            missing = error["type"] == "union_tag_not_found"
+            text = "This field is required" if missing else "There is no such choice"
+            yield FieldProblem(path, text, "one of " + ", ".join(tags), list(tags))
+        case _ if place.wrong_kind:
+            yield _problem(schema, place, "The value is of the wrong kind")
+        case _:
+            yield _problem(schema, place, error["msg"].removeprefix("Value error, "))
+
+
+def _problem(schema: Schema, place: _Place, message: str) -> FieldProblem:
+    options = [literals(each) for each in alternatives(schema, place.node)]
+    allowed = [str(value) for each in options for value in each] if all(options) else []
+    return FieldProblem(place.path, message, describe(schema, place.node), allowed or None)
+
+
+def _locate(schema: Schema, loc: Sequence[int | str]) -> _Place:
+    """Follows pydantic's `loc`, which names the alternative it tried after each union."""
+    node: Schema = schema
+    options = around = alternatives(schema, schema)
     parts: list[str] = []
+    chosen = False
     for part in loc:
-        if isinstance(part, int):
-            parent, node = node, _resolve(schema, _branch(schema, node, "items").get("items", {}))
-        else:
-            around = _branch(schema, node, "properties", part)
-            properties = around.get("properties", {})
-            if part not in properties and around is not node and not properties:
-                continue
-            if part not in properties and _is_tag(schema, node):
-                continue
-            parent, node = around, _resolve(schema, properties.get(part, {}))
-        parts.append(str(part))
-    return ".".join(parts), node, parent
+        if len(options) > 1 and not chosen:
+            options, chosen = _choose(schema, node, options, str(part)), True
+        elif part != "[key]":
+            around, node = options, _step(options, part)
+            options, chosen = alternatives(schema, node), False
+            parts.append(str(part))
+    return _Place(".".join(parts), node, around, wrong_kind=chosen)
 
 
-def _is_tag(schema: Schema, node: Schema) -> bool:
-    return "anyOf" in node or "oneOf" in node
+def _choose(schema: Schema, union: Schema, options: list[Schema], tag: str) -> list[Schema]:
+    """The member of a union that pydantic calls `tag`; all of them when it can't be told."""
+    found = discriminator(schema, union)
+    if found and tag in found[1]:
+        return [resolve(schema, {"$ref": found[1][tag]})]
+    return [each for each in options if each.get("title") == tag] or options
 
 
-def _branch(schema: Schema, node: Schema, key: str, name: str | None = None) -> Schema:
-    for option in (node, *(_resolve(schema, each) for each in _alternatives(node))):
-        if key in option and (name is None or name in option[key]):
-            return option
-    return node
+def _step(options: Sequence[Schema], part: int | str) -> Schema:
+    for option in options:
+        if isinstance(part, int) and "items" in option:
+            return _as_schema(option["items"])
+        if part in option.get("properties", {}):
+            return _as_schema(option["properties"][part])
+    return next(
+        (
+            _as_schema(each["additionalProperties"])
+            for each in options
+            if "additionalProperties" in each
+        ),
+        {},
+    )
 
 
-def _alternatives(node: Schema) -> Iterator[Schema]:
-    yield from node.get("anyOf", ())
-    yield from node.get("oneOf", ())
-
-
-def _resolve(schema: Schema, node: Schema) -> Schema:
-    while "$ref" in node:
-        name = node["$ref"].removeprefix("#/$defs/")
-        node = schema.get("$defs", {}).get(name, {})
-    return node
-
-
-def _enum(node: Schema) -> Sequence[object]:
-    if "const" in node:
-        return [node["const"]]
-    if "enum" in node:
-        return list(node["enum"])
-    return [value for each in _alternatives(node) for value in _enum(each)]
-
-
-def describe(node: Schema) -> str | None:
-    """What a field may take, in words: `a whole number from 1 to 10`."""
-    if values := _enum(node):
-        return "one of " + ", ".join(str(value) for value in values)
-    options = [text for each in _alternatives(node) if (text := describe(each))]
-    if options:
-        return " or ".join(dict.fromkeys(options))
-    match node.get("type"):
-        case "null":
-            return "nothing"
-        case "boolean":
-            return "true or false"
-        case "integer":
-            return "a whole number" + _range(node, "minimum", "maximum")
-        case "number":
-            return "a number" + _range(node, "minimum", "maximum")
-        case "string":
-            pattern = f" matching {node['pattern']}" if "pattern" in node else ""
-            return "text" + _range(node, "minLength", "maxLength", " characters") + pattern
-        case "array":
-            return "a list" + _range(node, "minItems", "maxItems", " items")
-        case "object":
-            return "an object"
-    return None
-
-
-def _range(node: Schema, low: str, high: str, unit: str = "") -> str:
-    exclusive_low = node.get("exclusiveMinimum")
-    exclusive_high = node.get("exclusiveMaximum")
-    start, end = node.get(low), node.get(high)
-    if exclusive_low is not None:
-        start = f"above {exclusive_low}"
-        return f" {start}" + (f" and up to {end}" if end is not None else "")
-    if exclusive_high is not None:
-        return (f" from {start}" if start is not None else "") + f" below {exclusive_high}"
-    if start is not None and end is not None:
-        return f" from {start} to {end}{unit}" if not unit else f" of {start} to {end}{unit}"
-    if start is not None:
-        return f" of at least {start}{unit}"
-    if end is not None:
-        return f" of at most {end}{unit}"
-    return ""
+def _as_schema(value: object) -> Schema:
+    """A schema may also be written true or false."""
+    return value if isinstance(value, Mapping) else {}

@@ -4,14 +4,13 @@ A field's `json_schema_extra` may name its `section` and set `widget: textarea`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pydantic import BaseModel
 
 from runtime.domain.services.templates import FieldType, FormField, FormSection
+from runtime.templates.json_schema import Schema, alternatives, literals, resolve
 
-Schema = Mapping[str, Any]
 DEFAULT_SECTION = "General"
 TEXTAREA_FROM = 200
 """A text that may be longer than this, in characters, gets more than one line."""
@@ -19,14 +18,15 @@ TEXTAREA_FROM = 200
 
 def sections_of(config: type[BaseModel]) -> Sequence[FormSection]:
     schema = config.model_json_schema()
-    required = set(schema.get("required", ()))
     sections: dict[str, list[FormField]] = {}
-    for name, field in schema.get("properties", {}).items():
-        title = field.get("section", DEFAULT_SECTION)
-        sections.setdefault(title, []).append(_field(schema, name, field, name in required))
+    root = resolve(schema, schema)
+    for name, declared in root.get("properties", {}).items():
+        title = declared.get("section", DEFAULT_SECTION)
+        field = _field(schema, name, declared, name in root.get("required", ()), ())
+        sections.setdefault(title, []).append(field)
     return [
         FormSection(
-            id=re.sub(r"\W+", "-", title.lower()),
+            id=re.sub(r"\W+", "-", title.lower()).strip("-"),
             title=title,
             description="",
             fields=fields,
@@ -35,12 +35,16 @@ def sections_of(config: type[BaseModel]) -> Sequence[FormSection]:
     ]
 
 
-def _field(schema: Schema, name: str, declared: Schema, required: bool) -> FormField:
-    node = _value_schema(schema, declared)
-    options = node.get("enum") or ([node["const"]] if "const" in node else None)
+def _field(
+    schema: Schema, name: str, declared: Schema, required: bool, inside: tuple[int, ...]
+) -> FormField:
+    """`inside`: the objects around this field; one that holds itself is shown once."""
+    node = _value(schema, declared)
     kind = _type(declared, node)
-    items = _value_schema(schema, node.get("items", {})) if kind == "list" else {}
-    nested = node if kind == "object" else items
+    holder = node.get("items", {}) if kind == "list" else declared
+    nested = _value(schema, holder)
+    objects = tuple(id(each) for each in alternatives(schema, holder) if "properties" in each)
+    shown = () if set(objects) & set(inside) else nested.get("properties", {}).items()
     return FormField(
         id=name,
         type=kind,
@@ -51,28 +55,41 @@ def _field(schema: Schema, name: str, declared: Schema, required: bool) -> FormF
         minimum=_first(node, "minimum", "exclusiveMinimum", "minLength", "minItems"),
         maximum=_first(node, "maximum", "exclusiveMaximum", "maxLength", "maxItems"),
         pattern=node.get("pattern"),
-        options=[str(option) for option in options or items.get("enum", ())] or None,
+        options=[str(option) for option in literals(nested)] or None,
         fields=[
-            _field(schema, key, each, key in nested.get("required", ()))
-            for key, each in nested.get("properties", {}).items()
+            _field(schema, key, each, key in nested.get("required", ()), (*inside, *objects))
+            for key, each in shown
         ],
     )
 
 
-def _value_schema(schema: Schema, node: Schema) -> Schema:
-    """Through references, and through `X | None` to X."""
-    while True:
-        if "$ref" in node:
-            node = schema.get("$defs", {}).get(node["$ref"].removeprefix("#/$defs/"), {})
-            continue
-        options = [each for each in node.get("anyOf", ()) if each.get("type") != "null"]
-        if not options:
-            return node
-        node = options[0]
+def _value(schema: Schema, node: Schema) -> Schema:
+    """The one form that a person fills in for `node`: of a union of objects, all their fields."""
+    options = alternatives(schema, node)
+    if len(options) == 1:
+        return options[0]
+    if options and all(literals(each) for each in options):
+        return {"enum": [value for each in options for value in literals(each)]}
+    if options and all("properties" in each for each in options):
+        return _merged(options)
+    return next(iter(options), {})
+
+
+def _merged(options: Sequence[Schema]) -> Schema:
+    properties: dict[str, Schema] = {}
+    for option in options:
+        for name, field in option["properties"].items():
+            known = properties.setdefault(name, field)
+            if known is not field and literals(known) and literals(field):
+                values = dict.fromkeys((*literals(known), *literals(field)))
+                other = {key: value for key, value in known.items() if key != "const"}
+                properties[name] = other | {"enum": list(values)}
+    required = set.intersection(*(set(each.get("required", ())) for each in options))
+    return {"type": "object", "properties": properties, "required": required}
 
 
 def _type(declared: Schema, node: Schema) -> FieldType:
-    if "enum" in node or "const" in node:
+    if literals(node):
         return "select"
     match node.get("type"):
         case "boolean":

@@ -30,6 +30,14 @@ Emit = Callable[[RunEvent], Awaitable[None]]
 class AgentInstance(Protocol):
     """An agent version made ready to run: built once, shared by its runs."""
 
+    @property
+    def fixed_options(self) -> GenerationOptions:
+        """What the configuration fixes of a call's parameters."""
+
+    @property
+    def unsupported_options(self) -> Mapping[str, str]:
+        """Parameters of a call that the agent can't honour, and why."""
+
     async def run(self, input: RunInput, emit: Emit) -> None:
         """Emit what happens; cancelling the task that awaits this stops the agent.
 

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from runtime.domain.value_objects.agents import TemplateRef
-from runtime.domain.value_objects.chat import GenerationOptions
 
 FieldType = Literal["checkbox", "number", "text", "textarea", "select", "list", "object"]
 
@@ -102,9 +101,3 @@ class TemplateCatalog(Protocol):
 
         Raises TemplateNotFound; InvalidConfig when it can't be.
         """
-
-    def fixed_options(self, ref: TemplateRef, config: Mapping[str, object]) -> GenerationOptions:
-        """What the configuration fixes of the call's parameters. Raises TemplateNotFound."""
-
-    def unsupported_options(self, ref: TemplateRef) -> Mapping[str, str]:
-        """Parameters that the template can't honour, and why. Raises TemplateNotFound."""

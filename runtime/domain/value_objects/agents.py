@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from runtime.domain.errors import InvalidReference, InvalidValue
 from runtime.domain.value_objects.ids import AgentId, LineId
@@ -137,7 +138,7 @@ class TemplateRef:
         return f"{self.id}@{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AgentSpec:
     """The reviewed content of a version: change any of it and it is another agent."""
 
@@ -155,7 +156,7 @@ class AgentSpec:
         if not self.name.strip() or len(self.name) > 128:
             raise InvalidValue("A name is 1-128 characters.", param="name")
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """SHA-256, in hex, of what a reviewer approves, as canonical JSON."""
         content = {

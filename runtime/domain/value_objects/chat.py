@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal
 
+MAX_MESSAGES = 4_096
+"""In one conversation that is sent to an agent."""
+
 
 class ChatRole(StrEnum):
     SYSTEM = "system"

@@ -1,0 +1,21 @@
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from runtime.domain.value_objects.chat import GenerationOptions, Message
+from runtime.domain.value_objects.identity import Principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecuteAgent:
+    """Start a run. Every door sends this one."""
+
+    caller: Principal
+    model: str
+    """`support`, `support@v7`, `support@draft`, or an agent id."""
+    messages: Sequence[Message]
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+    choices: int = 1
+    """Independent answers to the same input, each a run of its own."""
+    stream: bool = True
+    session_id: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)

@@ -1,0 +1,325 @@
+"""Commands that change agents: each one transaction, with its row in the audit trail."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+
+from runtime.application.commands.agents import (
+    ApproveAgent,
+    CreateAgent,
+    DeleteAgent,
+    NewVersion,
+    RejectAgent,
+    RevokeAgent,
+    RollBackAgent,
+    SubmitAgent,
+    UpdateAgent,
+)
+from runtime.application.services.auditing import AuditTrail
+from runtime.application.services.drafting import Drafted, Drafting
+from runtime.domain.entities.agents import Agent, AgentLine
+from runtime.domain.errors import (
+    Forbidden,
+    InvalidValue,
+    StaleVersion,
+    TransitionRefused,
+)
+from runtime.domain.repositories.agents import AgentFilter
+from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
+from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug
+from runtime.domain.value_objects.identity import Principal, Role
+from runtime.domain.value_objects.ids import AgentId, new_agent_id, new_line_id
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    agent: Agent
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AgentHandler:
+    """What the handlers below share."""
+
+    uow: UnitOfWorkFactory
+    now: Clock
+
+    def opened(self, actor: Principal, to: str) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Raises Forbidden for who may only look."""
+        actor.require(Role.EDITOR, to)
+        return self.uow(actor.project_id)
+
+
+async def _read(work: UnitOfWork, id: AgentId, if_match: str | None) -> Agent:
+    """Raises AgentNotFound, StaleVersion."""
+    agent = await work.agents.get(id)
+    if if_match is not None and if_match not in ("*", agent.etag):
+        raise StaleVersion(agent.etag)
+    return agent
+
+
+async def _publish(work: UnitOfWork, agent: Agent, at: datetime) -> Agent | None:
+    """Move the line's pointer to `agent`; the version before it, if any, is superseded."""
+    line = await work.lines.get(agent.line_id)
+    before = None
+    if line.published_id and line.published_id != agent.id:
+        before = await work.agents.get(line.published_id)
+        before.supersede(at)
+        await work.agents.save(before)
+    line.published_id = agent.id
+    await work.lines.save(line)
+    return before
+
+
+async def _withdraw(work: UnitOfWork, agent: Agent) -> AgentLine:
+    """The line no longer points to `agent`."""
+    line = await work.lines.get(agent.line_id)
+    if line.published_id == agent.id:
+        line.published_id = None
+        await work.lines.save(line)
+    return line
+
+
+@dataclass(frozen=True)
+class CreateAgentHandler(AgentHandler):
+    drafting: Drafting
+
+    async def __call__(self, command: CreateAgent) -> Changed:
+        """Raises what Drafting raises, NameTaken, AgentExists, VersionExists, Forbidden."""
+        drafted = self.drafting.new(command.change)
+        at = self.now()
+        async with self.opened(command.actor, "create an agent") as work:
+            line = await self._line(work, command, drafted, at)
+            agent = line.new_version(
+                command.id or new_agent_id(),
+                drafted.spec,
+                owner=command.owner_id or command.actor.user_id,
+                author=command.actor.user_id,
+                at=at,
+                number=command.number,
+            )
+            trail = AuditTrail(agent, new=True)
+            await work.lines.save(line)
+            await work.agents.add(agent)
+            await work.audit.add(trail.entry("create", command.actor, at))
+            if command.submit or command.publish:
+                await self._submit(work, agent, command.actor, at)
+            if command.publish:
+                await self._approve(work, agent, command.actor, at)
+            await work.commit()
+        return Changed(agent, drafted.warnings)
+
+    async def _line(
+        self, work: UnitOfWork, command: CreateAgent, drafted: Drafted, at: datetime
+    ) -> AgentLine:
+        if command.line_id:
+            known = await work.lines.find(command.line_id)
+            if known:
+                if command.slug and command.slug != known.slug.value:
+                    raise InvalidValue(f"This line's slug is '{known.slug}'.", param="slug")
+                return known
+        slug = Slug(command.slug) if command.slug else Slug.from_name(drafted.spec.name)
+        line = AgentLine(
+            id=command.line_id or new_line_id(),
+            slug=slug,
+            project_id=command.actor.project_id,
+            owner_id=command.owner_id or command.actor.user_id,
+            created_at=at,
+        )
+        await work.lines.add(line)
+        return line
+
+    async def _submit(self, work: UnitOfWork, agent: Agent, actor: Principal, at: datetime) -> None:
+        trail = AuditTrail(agent)
+        agent.submit(at)
+        await work.agents.save(agent)
+        await work.audit.add(trail.entry("submit", actor, at))
+
+    async def _approve(
+        self, work: UnitOfWork, agent: Agent, actor: Principal, at: datetime
+    ) -> None:
+        trail = AuditTrail(agent)
+        agent.approve(actor, at)
+        await _publish(work, agent, at)
+        await work.agents.save(agent)
+        detail = {"self_approved": actor.user_id == agent.author_id}
+        await work.audit.add(trail.entry("approve", actor, at, detail))
+
+
+@dataclass(frozen=True)
+class UpdateAgentHandler(AgentHandler):
+    drafting: Drafting
+
+    async def __call__(self, command: UpdateAgent) -> Changed:
+        """Raises AgentNotFound, StaleVersion, TransitionRefused, and what Drafting raises."""
+        at = self.now()
+        async with self.opened(command.actor, "change an agent") as work:
+            agent = await _read(work, command.id, command.if_match)
+            trail = AuditTrail(agent)
+            drafted = self.drafting.changed(
+                agent.spec, command.change, replace_config=command.replace_config
+            )
+            agent.edit(drafted.spec, command.actor, at)
+            await work.agents.save(agent)
+            await work.audit.add(trail.entry("update", command.actor, at))
+            await work.commit()
+        return Changed(agent, drafted.warnings)
+
+
+@dataclass(frozen=True)
+class SubmitAgentHandler(AgentHandler):
+    async def __call__(self, command: SubmitAgent) -> Changed:
+        at = self.now()
+        async with self.opened(command.actor, "submit an agent") as work:
+            agent = await _read(work, command.id, command.if_match)
+            trail = AuditTrail(agent)
+            agent.submit(at)
+            await work.agents.save(agent)
+            await work.audit.add(trail.entry("submit", command.actor, at))
+            await work.commit()
+        return Changed(agent)
+
+
+@dataclass(frozen=True)
+class ApproveAgentHandler(AgentHandler):
+    async def __call__(self, command: ApproveAgent) -> Changed:
+        """Raises AgentNotFound, StaleVersion, TransitionRefused, Forbidden."""
+        at = self.now()
+        async with self.uow(command.actor.project_id) as work:
+            agent = await _read(work, command.id, command.if_match)
+            trail = AuditTrail(agent)
+            if command.content_hash not in (None, agent.spec.content_hash):
+                raise StaleVersion(agent.etag)
+            agent.approve(command.actor, at)
+            before = await _publish(work, agent, at)
+            await work.agents.save(agent)
+            detail = {
+                "self_approved": command.actor.user_id == agent.author_id,
+                "superseded": before.version if before else None,
+            }
+            await work.audit.add(trail.entry("approve", command.actor, at, detail))
+            await work.commit()
+        return Changed(agent)
+
+
+@dataclass(frozen=True)
+class RejectAgentHandler(AgentHandler):
+    async def __call__(self, command: RejectAgent) -> Changed:
+        if not command.reason.strip():
+            raise InvalidValue("Say why: the author reads the reason.", param="reason")
+        at = self.now()
+        async with self.uow(command.actor.project_id) as work:
+            agent = await _read(work, command.id, command.if_match)
+            trail = AuditTrail(agent)
+            agent.reject(command.actor, command.reason, at)
+            await work.agents.save(agent)
+            detail = {"reason": command.reason}
+            await work.audit.add(trail.entry("reject", command.actor, at, detail))
+            await work.commit()
+        return Changed(agent)
+
+
+@dataclass(frozen=True)
+class RevokeAgentHandler(AgentHandler):
+    async def __call__(self, command: RevokeAgent) -> Changed:
+        at = self.now()
+        async with self.uow(command.actor.project_id) as work:
+            agent = await _read(work, command.id, command.if_match)
+            trail = AuditTrail(agent)
+            agent.revoke(command.actor, at)
+            await _withdraw(work, agent)
+            await work.agents.save(agent)
+            detail = {"reason": command.reason}
+            await work.audit.add(trail.entry("revoke", command.actor, at, detail))
+            await work.commit()
+        return Changed(agent)
+
+
+@dataclass(frozen=True)
+class RollBackAgentHandler(AgentHandler):
+    async def __call__(self, command: RollBackAgent) -> Changed:
+        """The version that is published now. Raises AgentNotFound, TransitionRefused."""
+        at = self.now()
+        async with self.uow(command.actor.project_id) as work:
+            named = await work.agents.get(command.id)
+            agent = await self._target(work, named, command)
+            trail = AuditTrail(agent)
+            agent.restore(command.actor, at)
+            before = await _publish(work, agent, at)
+            await work.agents.save(agent)
+            detail = {"from": before.version if before else None}
+            await work.audit.add(trail.entry("rollback", command.actor, at, detail))
+            await work.commit()
+        return Changed(agent)
+
+    async def _target(self, work: UnitOfWork, named: Agent, command: RollBackAgent) -> Agent:
+        if command.to is not None:
+            reference = ModelReference(named.slug.value, version=command.to)
+            found = await work.agents.find(reference, command.actor.user_id)
+            if found is None:
+                raise InvalidValue(f"{named.slug} has no version v{command.to}.", param="to")
+            return found
+        if named.status is AgentStatus.SUPERSEDED:
+            return named
+        where = AgentFilter(line_id=named.line_id, status=AgentStatus.SUPERSEDED)
+        earlier = await work.agents.page(where, limit=1_000, after=None)
+        numbers = {agent.number: agent for agent in earlier.items if agent.number < named.number}
+        if not numbers:
+            raise TransitionRefused(
+                "rolled back", named.status, "no earlier version of it was published."
+            )
+        return numbers[max(numbers)]
+
+
+@dataclass(frozen=True)
+class NewVersionHandler(AgentHandler):
+    drafting: Drafting
+
+    async def __call__(self, command: NewVersion) -> Changed:
+        """Raises AgentNotFound, ConcurrentChange, and what Drafting raises."""
+        at = self.now()
+        async with self.opened(command.actor, "make a version") as work:
+            base = await work.agents.get(command.id)
+            drafted = self.drafting.changed(base.spec, command.change, replace_config=False)
+            line = await work.lines.get(base.line_id)
+            agent = line.new_version(
+                new_agent_id(),
+                drafted.spec,
+                owner=base.owner_id,
+                author=command.actor.user_id,
+                at=at,
+            )
+            await work.lines.save(line)
+            await work.agents.add(agent)
+            entry = AuditTrail(agent, new=True).entry(
+                "create", command.actor, at, {"from": base.version}
+            )
+            await work.audit.add(entry)
+            await work.commit()
+        return Changed(agent, drafted.warnings)
+
+
+@dataclass(frozen=True)
+class DeleteAgentHandler(AgentHandler):
+    async def __call__(self, command: DeleteAgent) -> None:
+        """The version is gone, with its line when it was the last; its audit trail stays.
+
+        Raises AgentNotFound, StaleVersion, Forbidden.
+        """
+        at = self.now()
+        async with self.opened(command.actor, "delete an agent") as work:
+            agent = await _read(work, command.id, command.if_match)
+            if agent.status is not AgentStatus.DRAFT and not command.actor.has(Role.REVIEWER):
+                raise Forbidden("Only a reviewer deletes what is, or was, in review.")
+            trail = AuditTrail(agent)
+            line = await _withdraw(work, agent)
+            agent.delete(at)
+            await work.agents.remove(agent)
+            left = await work.agents.page(AgentFilter(line_id=line.id), limit=1, after=None)
+            if not left.items:
+                await work.lines.remove(line)
+            await work.audit.add(trail.entry("delete", command.actor, at, gone=True))
+            await work.commit()

@@ -1,0 +1,102 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runtime.application.queries.differences import FieldChange, differences
+from runtime.domain.entities.agents import Agent
+from runtime.domain.entities.audit import AuditEntry
+from runtime.domain.errors import AgentNotFound, TemplateNotFound
+from runtime.domain.repositories.agents import AgentFilter
+from runtime.domain.services.templates import TemplateCatalog
+from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
+from runtime.domain.value_objects.agents import ModelReference
+from runtime.domain.value_objects.identity import Principal
+from runtime.domain.value_objects.pages import Page
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    before: Agent
+    after: Agent
+    changes: Sequence[FieldChange]
+
+
+@dataclass(frozen=True)
+class AgentQueries:
+    uow: UnitOfWorkFactory
+    templates: TemplateCatalog
+
+    async def get(self, actor: Principal, reference: str) -> Agent:
+        """By id, or by what `model` accepts. Raises AgentNotFound."""
+        async with self.uow(actor.project_id) as work:
+            return await _one(work, actor, reference)
+
+    async def page(
+        self, actor: Principal, where: AgentFilter, *, limit: int, after: str | None
+    ) -> Page[Agent]:
+        async with self.uow(actor.project_id) as work:
+            return await work.agents.page(where, limit=limit, after=after)
+
+    async def versions(
+        self, actor: Principal, id: str, *, limit: int, after: str | None
+    ) -> Page[Agent]:
+        """Every version of the agent's line. Raises AgentNotFound."""
+        async with self.uow(actor.project_id) as work:
+            agent = await _one(work, actor, id)
+            where = AgentFilter(line_id=agent.line_id)
+            return await work.agents.page(where, limit=limit, after=after)
+
+    async def difference(self, actor: Principal, id: str, against: str | None) -> Difference:
+        """From `against` (an id, `v3`, or a reference) to the agent.
+
+        Without `against`: from the published version, or the version before.
+        Raises AgentNotFound.
+        """
+        async with self.uow(actor.project_id) as work:
+            after = await _one(work, actor, id)
+            before = await self._base(work, actor, after, against)
+        return Difference(before, after, self._changes(before, after))
+
+    async def audit(
+        self, actor: Principal, id: str, *, limit: int, after: str | None
+    ) -> Page[AuditEntry]:
+        """The trail of the agent's whole line. Raises AgentNotFound."""
+        async with self.uow(actor.project_id) as work:
+            agent = await _one(work, actor, id)
+            return await work.audit.of_line(agent.line_id, limit=limit, after=after)
+
+    async def models(self, caller: Principal) -> Sequence[Agent]:
+        """What the caller can name in `model` without a version."""
+        async with self.uow(caller.project_id) as work:
+            published = await work.agents.published()
+        return [agent for agent in published if agent.callable_by(caller, exact=False)]
+
+    async def _base(
+        self, work: UnitOfWork, actor: Principal, agent: Agent, against: str | None
+    ) -> Agent:
+        if against is not None:
+            number = against.removeprefix("v")
+            if number.isdecimal() and against != number:
+                return await _one(work, actor, f"{agent.slug}@{against}")
+            return await _one(work, actor, against)
+        published = await work.agents.find(ModelReference(agent.slug.value), actor.user_id)
+        if published and published.id != agent.id:
+            return published
+        where = AgentFilter(line_id=agent.line_id)
+        page = await work.agents.page(where, limit=1_000, after=None)
+        earlier = [each for each in page.items if each.number < agent.number]
+        return max(earlier, key=lambda each: each.number, default=agent)
+
+    def _changes(self, before: Agent, after: Agent) -> Sequence[FieldChange]:
+        try:
+            info = self.templates.get(after.spec.template.id, after.spec.template.version)
+            schema = info.json_schema
+        except TemplateNotFound:
+            schema = {}
+        return differences(before.spec, after.spec, schema)
+
+
+async def _one(work: UnitOfWork, actor: Principal, reference: str) -> Agent:
+    agent = await work.agents.find(ModelReference.parse(reference), actor.user_id)
+    if agent is None:
+        raise AgentNotFound(reference)
+    return agent

@@ -1,0 +1,34 @@
+from dataclasses import dataclass
+
+from runtime.application.services.recorder import RunRecorder
+from runtime.domain.entities.runs import Run
+from runtime.domain.repositories.runs import RunFilter, RunTotals
+from runtime.domain.unit_of_work import UnitOfWorkFactory
+from runtime.domain.value_objects.identity import Principal
+from runtime.domain.value_objects.ids import RunId
+from runtime.domain.value_objects.pages import Page
+
+
+@dataclass(frozen=True)
+class RunQueries:
+    """Reads see every run that has ended: what still waits to be written is written first."""
+
+    uow: UnitOfWorkFactory
+    recorder: RunRecorder
+
+    async def get(self, actor: Principal, id: RunId) -> Run:
+        """Raises RunNotFound."""
+        await self.recorder.flush()
+        async with self.uow(actor.project_id) as work:
+            return await work.runs.get(id)
+
+    async def page(
+        self, actor: Principal, where: RunFilter, *, limit: int, after: str | None
+    ) -> Page[Run]:
+        await self.recorder.flush()
+        async with self.uow(actor.project_id) as work:
+            return await work.runs.page(where, limit=limit, after=after)
+
+    async def totals(self, actor: Principal) -> RunTotals:
+        async with self.uow(actor.project_id) as work:
+            return await work.runs.totals()

@@ -1,0 +1,42 @@
+from collections.abc import Mapping
+from datetime import datetime
+
+from runtime.domain.entities.agents import Agent
+from runtime.domain.entities.audit import AuditEntry
+from runtime.domain.value_objects.identity import Principal
+from runtime.domain.value_objects.ids import new_audit_id
+
+
+class AuditTrail:
+    """Looks at an agent before a command and again after it."""
+
+    def __init__(self, agent: Agent, *, new: bool = False) -> None:
+        self._agent = agent
+        self._hash = None if new else agent.spec.content_hash
+        self._status = None if new else agent.status.value
+
+    def entry(
+        self,
+        action: str,
+        actor: Principal,
+        at: datetime,
+        detail: Mapping[str, object] | None = None,
+        *,
+        gone: bool = False,
+    ) -> AuditEntry:
+        agent = self._agent
+        return AuditEntry(
+            id=new_audit_id(),
+            at=at,
+            actor_id=actor.user_id,
+            action=action,
+            agent_id=agent.id,
+            line_id=agent.line_id,
+            project_id=agent.project_id,
+            owner_id=agent.owner_id,
+            before_hash=self._hash,
+            after_hash=None if gone else agent.spec.content_hash,
+            before_status=self._status,
+            after_status=None if gone else agent.status.value,
+            detail={"version": agent.version, **(detail or {})},
+        )

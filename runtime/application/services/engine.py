@@ -1,0 +1,257 @@
+"""Runs agents: admit, lease an instance, run it in a task of its own, record how it ended."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+
+from runtime.application.commands.runs import ExecuteAgent
+from runtime.application.services.admission import Admission
+from runtime.application.services.channel import RunChannel
+from runtime.application.services.instances import InstanceCache, Lease
+from runtime.application.services.journal import RunJournal
+from runtime.application.services.recorder import RunRecorder
+from runtime.domain.entities.agents import Agent
+from runtime.domain.entities.runs import Run
+from runtime.domain.errors import (
+    DomainError,
+    Draining,
+    ExecutionFailed,
+    FixedParameter,
+    RunTimeout,
+    UnsupportedParameter,
+)
+from runtime.domain.events.runs import (
+    OUTPUT,
+    TERMINAL,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    RunStarted,
+)
+from runtime.domain.services.executor import AgentInstance, RunInput
+from runtime.domain.value_objects.answers import Answer
+from runtime.domain.value_objects.chat import FinishReason, GenerationOptions
+from runtime.domain.value_objects.ids import RunId, new_run_id
+
+logger = logging.getLogger(__name__)
+
+End = RunCompleted | RunFailed | RunCancelled
+Indexed = tuple[int, Sequence[RunEvent]]
+"""Events of one choice, in order."""
+
+
+class ActiveRun:
+    """One run while it goes on. Its task ends by itself; `cancel` makes it end soon."""
+
+    def __init__(self, engine: "Engine", agent: Agent, lease: Lease, command: ExecuteAgent) -> None:
+        self.id: RunId = new_run_id()
+        self.channel = RunChannel()
+        self.journal = RunJournal(self.id, agent, command, engine.now)
+        self._engine = engine
+        self._agent = agent
+        self._lease = lease
+        self._input = RunInput(
+            run_id=self.id,
+            messages=command.messages,
+            options=command.options,
+            user_id=command.caller.user_id,
+            project_id=command.caller.project_id,
+            stream=command.stream,
+            metadata=command.metadata,
+        )
+        self._finish_reason: FinishReason = "stop"
+        self.record: Run | None = None
+        self.task = asyncio.create_task(self._run(), name=self.id)
+        self.task.add_done_callback(self._ended)
+
+    def cancel(self) -> None:
+        self.task.cancel()
+
+    async def _emit(self, event: RunEvent) -> None:
+        if type(event) is RunCompleted:
+            self._finish_reason = event.finish_reason
+            return
+        self.journal.see(event)
+        await self.channel.put(event)
+
+    def _ended(self, task: asyncio.Task[End]) -> None:
+        """A callback, because a task that is cancelled before its first step never runs."""
+        end = RunCancelled() if task.cancelled() else task.result()
+        self.record = self.journal.record(end)
+        self._engine.ended(self._agent, self._lease, self.record)
+        self.channel.close(end)
+
+    async def _run(self) -> End:
+        limit_s = self._engine.run_timeout_s
+        timer = asyncio.timeout(limit_s)
+        try:
+            await self.channel.put(RunStarted(self.id))
+            async with timer:
+                await self._lease.instance.run(self._input, self._emit)
+        except asyncio.CancelledError:
+            return RunCancelled()
+        except DomainError as error:
+            return RunFailed(error)
+        # A template's code may raise anything; the caller gets a typed error, the log the cause.
+        except Exception:
+            if timer.expired():
+                return RunFailed(RunTimeout(limit_s))
+            logger.exception("run %s of agent %s failed", self.id, self._agent.id)
+            return RunFailed(
+                ExecutionFailed(
+                    "The agent's code failed; the log has the cause under this run's id."
+                )
+            )
+        return RunCompleted(self._finish_reason, self.journal.usage)
+
+
+class Execution:
+    """The answer to one ExecuteAgent: as many runs as choices, read by one door.
+
+    Close it, or read it to its end.
+    """
+
+    def __init__(self, agent: Agent, runs: Sequence[ActiveRun]) -> None:
+        self.agent = agent
+        self._runs = runs
+        self._reader = self._read()
+        self._early: list[Indexed] = []
+        self._pending: asyncio.Task[Indexed | None] | None = None
+
+    @property
+    def id(self) -> RunId:
+        return self._runs[0].id
+
+    @property
+    def records(self) -> Sequence[Run]:
+        """Of the runs that have ended."""
+        return [run.record for run in self._runs if run.record]
+
+    async def ready(self, within_s: float) -> None:
+        """Wait for the first output, but no longer than `within_s`: until then a failure is
+        still a refusal. Raises what the run failed with."""
+        until = monotonic() + within_s
+        while (left_s := until - monotonic()) > 0:
+            self._pending = self._pending or asyncio.create_task(self._step())
+            await asyncio.wait({self._pending}, timeout=left_s)
+            if not self._pending.done():
+                return
+            batch = self._pending.result()
+            self._pending = None
+            if batch is None:
+                return
+            self._early.append(batch)
+            _raise_failure(batch[1])
+            if any(isinstance(event, OUTPUT + TERMINAL) for event in batch[1]):
+                return
+
+    async def batches(self) -> AsyncGenerator[Indexed]:
+        """Everything that happens, as (choice, events); every choice ends with a terminal event."""
+        while self._early:
+            yield self._early.pop(0)
+        if self._pending:
+            batch, self._pending = await self._pending, None
+            if batch is None:
+                return
+            yield batch
+        async for batch in self._reader:
+            yield batch
+
+    async def answers(self) -> Sequence[Answer]:
+        """The choices, once all have ended. Raises what the first failing one failed with."""
+        events: list[list[RunEvent]] = [[] for _ in self._runs]
+        async for index, batch in self.batches():
+            _raise_failure(batch)
+            events[index] += batch
+        return [Answer.of(each) for each in events]
+
+    async def aclose(self) -> None:
+        """Cancel what still goes on, and wait until it has stopped."""
+        for run in self._runs:
+            if not run.task.done():
+                run.cancel()
+        if self._pending:
+            self._pending.cancel()
+        await asyncio.gather(*(run.task for run in self._runs), return_exceptions=True)
+
+    async def _step(self) -> Indexed | None:
+        return await anext(self._reader, None)
+
+    async def _read(self) -> AsyncGenerator[Indexed]:
+        if len(self._runs) == 1:
+            channel = self._runs[0].channel
+            while events := await channel.read():
+                yield 0, events
+            return
+        reads = {
+            asyncio.create_task(run.channel.read()): index for index, run in enumerate(self._runs)
+        }
+        try:
+            while reads:
+                done, _ = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    index = reads.pop(task)
+                    if events := task.result():
+                        reads[asyncio.create_task(self._runs[index].channel.read())] = index
+                        yield index, events
+        finally:
+            for task in reads:
+                task.cancel()
+
+
+@dataclass
+class Engine:
+    instances: InstanceCache
+    admission: Admission
+    recorder: RunRecorder
+    now: Callable[[], datetime]
+    run_timeout_s: float
+
+    async def start(self, agent: Agent, command: ExecuteAgent) -> Execution:
+        """Raises Saturated, Draining, UnsupportedParameter, FixedParameter, and what building
+        an instance raises."""
+        self.admission.enter(agent, command.choices)
+        try:
+            leases = [await self.instances.lease(agent) for _ in range(command.choices)]
+        except BaseException:
+            self.admission.leave(agent, command.choices)
+            raise
+        try:
+            check_options(command.options, leases[0].instance)
+        except DomainError:
+            self.admission.leave(agent, command.choices)
+            for lease in leases:
+                self.instances.release(lease)
+            raise
+        return Execution(agent, [ActiveRun(self, agent, lease, command) for lease in leases])
+
+    def ended(self, agent: Agent, lease: Lease, record: Run) -> None:
+        self.admission.leave(agent)
+        self.instances.release(lease)
+        self.recorder.add(record)
+
+
+def check_options(options: GenerationOptions, instance: AgentInstance) -> None:
+    """What is asked for is honoured or refused by name, never dropped."""
+    unsupported: Mapping[str, str] = instance.unsupported_options
+    fixed = dict(instance.fixed_options.given())
+    if not (unsupported or fixed):
+        return
+    for name, value in options.given():
+        if name in unsupported:
+            raise UnsupportedParameter(name, unsupported[name])
+        key = "max_tokens" if name == "max_completion_tokens" else name
+        if key in fixed and fixed[key] != value:
+            raise FixedParameter(name, fixed[key])
+
+
+def _raise_failure(events: Sequence[RunEvent]) -> None:
+    last = events[-1]
+    if isinstance(last, RunFailed):
+        raise last.error
+    if isinstance(last, RunCancelled):
+        raise Draining

@@ -1,0 +1,104 @@
+from collections.abc import Callable
+from datetime import datetime
+from time import perf_counter
+
+from runtime.application.commands.runs import ExecuteAgent
+from runtime.domain.entities.agents import Agent
+from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
+from runtime.domain.errors import DomainError
+from runtime.domain.events.runs import (
+    OUTPUT,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    StepFinished,
+    TextDelta,
+    ToolReturned,
+    UsageReported,
+)
+from runtime.domain.value_objects.chat import NO_USAGE
+from runtime.domain.value_objects.ids import RunId
+
+
+class RunJournal:
+    """Watches one run's events and sums them up; per token it does next to nothing."""
+
+    def __init__(
+        self, id: RunId, agent: Agent, command: ExecuteAgent, now: Callable[[], datetime]
+    ) -> None:
+        self._id = id
+        self._agent = agent
+        self._command = command
+        self._now = now
+        self._started_at = now()
+        self._since = perf_counter()
+        self._first_token_ms: float | None = None
+        self._models: dict[str, None] = {}
+        self._estimated = False
+        self.usage = NO_USAGE
+        self.steps: list[StepRecord] = []
+        self.tools: list[ToolRecord] = []
+
+    @property
+    def elapsed_ms(self) -> float:
+        return (perf_counter() - self._since) * 1_000
+
+    def see(self, event: RunEvent) -> None:
+        if type(event) is TextDelta:
+            if self._first_token_ms is None:
+                self._first_token_ms = self.elapsed_ms
+            return
+        match event:
+            case UsageReported():
+                self.usage += event.usage
+                self._models[event.model] = None
+                self._estimated |= event.estimated
+            case StepFinished():
+                self.steps.append(
+                    StepRecord(event.name, event.status, event.duration_ms, event.attempts)
+                )
+            case ToolReturned():
+                self.tools.append(ToolRecord(event.name, event.status, event.duration_ms))
+            case _ if isinstance(event, OUTPUT) and self._first_token_ms is None:
+                self._first_token_ms = self.elapsed_ms
+            case _:
+                pass
+
+    def record(self, end: RunCompleted | RunFailed | RunCancelled) -> Run:
+        status, finish, error = _outcome(end)
+        caller = self._command.caller
+        return Run(
+            id=self._id,
+            agent_id=self._agent.id,
+            line_id=self._agent.line_id,
+            model=self._command.model,
+            project_id=self._agent.project_id,
+            owner_id=caller.user_id,
+            status=status,
+            finish_reason=finish,
+            error_code=error.code if error else None,
+            started_at=self._started_at,
+            ended_at=self._now(),
+            first_token_ms=self._first_token_ms,
+            duration_ms=self.elapsed_ms,
+            usage=self.usage,
+            usage_estimated=self._estimated,
+            models=tuple(self._models),
+            steps=tuple(self.steps),
+            tools=tuple(self.tools),
+            session_id=self._command.session_id,
+            metadata=self._command.metadata,
+        )
+
+
+def _outcome(
+    end: RunCompleted | RunFailed | RunCancelled,
+) -> tuple[RunStatus, str | None, DomainError | None]:
+    match end:
+        case RunCompleted():
+            return RunStatus.COMPLETED, end.finish_reason, None
+        case RunFailed():
+            return RunStatus.FAILED, None, end.error
+        case RunCancelled():
+            return RunStatus.CANCELLED, None, None

@@ -1,0 +1,172 @@
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+
+from dependency_injector import containers, providers
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from runtime.application.handlers import agents, seeding
+from runtime.application.handlers.runs import ExecuteAgentHandler
+from runtime.application.queries.agents import AgentQueries
+from runtime.application.queries.health import Check, HealthQueries, Status
+from runtime.application.queries.runs import RunQueries
+from runtime.application.queries.schema import SchemaQueries
+from runtime.application.services.admission import Admission
+from runtime.application.services.catalogue import AgentCatalogue
+from runtime.application.services.drafting import Drafting
+from runtime.application.services.engine import Engine
+from runtime.application.services.instances import InstanceCache
+from runtime.application.services.recorder import RunRecorder
+from runtime.domain.value_objects.chat import MAX_MESSAGES
+from runtime.infrastructure.database import create_engine, ping
+from runtime.infrastructure.events import EventBus
+from runtime.infrastructure.frameworks.discovery import (
+    TemplateFolder,
+    built_in_executors,
+    register_built_in,
+    register_entry_points,
+)
+from runtime.infrastructure.frameworks.executor import TemplateExecutor
+from runtime.infrastructure.frameworks.registry import TemplateRegistry
+from runtime.infrastructure.frameworks.watcher import TemplateWatcher
+from runtime.infrastructure.providers.base import Provider
+from runtime.infrastructure.providers.demo.provider import DemoProvider
+from runtime.infrastructure.providers.openai.provider import OpenAIProvider
+from runtime.infrastructure.providers.service import PooledModelService
+from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.settings import Settings
+from runtime.infrastructure.tools.service import BuiltinTools
+from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
+from runtime.templates.base import Services
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _templates(tools: BuiltinTools) -> TemplateRegistry:
+    registry = TemplateRegistry(tools)
+    register_built_in(registry)
+    register_entry_points(registry)
+    return registry
+
+
+def _folders(settings: Settings, registry: TemplateRegistry) -> TemplateWatcher:
+    return TemplateWatcher([TemplateFolder(path, registry) for path in settings.template_dirs])
+
+
+def _models(settings: Settings) -> PooledModelService:
+    offered: list[Provider] = [DemoProvider(token_delay_ms=settings.demo_token_delay_ms)]
+    if settings.openai_configured:
+        key = settings.openai_api_key
+        openai = OpenAIProvider(
+            settings.openai_base_url,
+            key.get_secret_value() if key else None,
+            default_model=settings.openai_model,
+            connect_s=settings.connect_timeout_s,
+            first_token_s=settings.first_token_timeout_s,
+            idle_s=settings.idle_timeout_s,
+            answer_s=settings.run_timeout_s,
+        )
+        offered.insert(0, openai)
+    return PooledModelService(
+        offered, settings.default_model or offered[0].name, attempts=settings.model_attempts
+    )
+
+
+def _checks(
+    engine: AsyncEngine, models: PooledModelService, templates: TemplateRegistry
+) -> Mapping[str, Check]:
+    async def database() -> Status:
+        await ping(engine)
+        return "healthy"
+
+    async def llm_proxy() -> Status:
+        failing = any(each.status != "healthy" for each in models.health())
+        return "degraded" if failing else "healthy"
+
+    async def agent_templates() -> Status:
+        return "degraded" if templates.problems() else "healthy"
+
+    return {"database": database, "llm_proxy": llm_proxy, "agent_templates": agent_templates}
+
+
+class Container(containers.DeclarativeContainer):
+    """The one place that names every adapter. Providers stay sync: see `lifespan.py`."""
+
+    settings = providers.Dependency(instance_of=Settings)
+    clock = providers.Object(utc_now)
+    started_at = providers.Singleton(utc_now)
+
+    engine = providers.Singleton(create_engine, settings.provided.database)
+    events = providers.Singleton(EventBus)
+    uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
+
+    tools = providers.Singleton(BuiltinTools)
+    models = providers.Singleton(_models, settings)
+    templates = providers.Singleton(_templates, tools)
+    template_watcher = providers.Singleton(_folders, settings, templates)
+    executor = providers.Singleton(
+        TemplateExecutor,
+        templates,
+        providers.Factory(Services, models=models, tools=tools),
+        providers.Factory(built_in_executors),
+    )
+
+    catalogue = providers.Singleton(AgentCatalogue, uow)
+    instances = providers.Singleton(
+        InstanceCache,
+        executor,
+        size=settings.provided.instance_cache_size,
+        idle_s=settings.provided.instance_idle_s,
+    )
+    admission = providers.Singleton(
+        Admission,
+        settings.provided.max_concurrent_runs,
+        settings.provided.max_concurrent_runs_per_agent,
+    )
+    recorder = providers.Singleton(RunRecorder, providers.Factory(SqlRunLog, engine))
+    run_engine = providers.Singleton(
+        Engine,
+        instances=instances,
+        admission=admission,
+        recorder=recorder,
+        now=clock,
+        run_timeout_s=settings.provided.run_timeout_s,
+    )
+
+    drafting = providers.Factory(Drafting, templates=templates, models=models)
+    create_agent = providers.Factory(
+        agents.CreateAgentHandler, uow=uow, now=clock, drafting=drafting
+    )
+    update_agent = providers.Factory(
+        agents.UpdateAgentHandler, uow=uow, now=clock, drafting=drafting
+    )
+    new_version = providers.Factory(agents.NewVersionHandler, uow=uow, now=clock, drafting=drafting)
+    submit_agent = providers.Factory(agents.SubmitAgentHandler, uow=uow, now=clock)
+    approve_agent = providers.Factory(agents.ApproveAgentHandler, uow=uow, now=clock)
+    reject_agent = providers.Factory(agents.RejectAgentHandler, uow=uow, now=clock)
+    revoke_agent = providers.Factory(agents.RevokeAgentHandler, uow=uow, now=clock)
+    roll_back_agent = providers.Factory(agents.RollBackAgentHandler, uow=uow, now=clock)
+    delete_agent = providers.Factory(agents.DeleteAgentHandler, uow=uow, now=clock)
+    seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
+    execute_agent = providers.Singleton(ExecuteAgentHandler, catalogue=catalogue, engine=run_engine)
+
+    agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
+    run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)
+    schema_queries = providers.Factory(
+        SchemaQueries,
+        templates=templates,
+        started_at=started_at,
+        max_concurrent_agents=settings.provided.max_concurrent_runs,
+        max_message_length=settings.provided.max_body_bytes,
+        max_conversation_history=MAX_MESSAGES,
+    )
+    health_queries = providers.Factory(
+        HealthQueries,
+        uow=uow,
+        engine=run_engine,
+        checks=providers.Singleton(_checks, engine, models, templates),
+        now=clock,
+        started_at=started_at,
+    )

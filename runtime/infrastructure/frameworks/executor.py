@@ -1,0 +1,71 @@
+"""From an agent version to something that runs, whatever its framework."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from runtime.domain.entities.agents import Agent
+from runtime.domain.errors import DomainError, ExecutionFailed
+from runtime.domain.services.executor import AgentExecutor, AgentInstance
+from runtime.infrastructure.frameworks.registry import TemplateRegistry
+from runtime.templates.base import BaseAgentTemplate, Services
+
+logger = logging.getLogger(__name__)
+Template = type[BaseAgentTemplate]
+
+
+class FrameworkExecutor(ABC):
+    """Makes instances of one framework's templates; found in `frameworks/<name>/executor.py`."""
+
+    framework: ClassVar[str]
+
+    @abstractmethod
+    async def create_instance(
+        self, agent: Agent, template: Template, services: Services
+    ) -> AgentInstance: ...
+
+
+class InProcessExecutor(FrameworkExecutor):
+    """For frameworks that share our environment: the template's own class is the instance."""
+
+    framework = "python"
+
+    async def create_instance(
+        self, agent: Agent, template: Template, services: Services
+    ) -> AgentInstance:
+        # In a thread: a user's graph may import half the world, and other runs go on meanwhile.
+        instance: AgentInstance
+        instance = await asyncio.to_thread(lambda: template.create_instance(agent, services))
+        return instance
+
+
+class TemplateExecutor(AgentExecutor):
+    def __init__(
+        self,
+        registry: TemplateRegistry,
+        services: Services,
+        executors: Mapping[str, FrameworkExecutor],
+    ) -> None:
+        self._registry = registry
+        self._services = services
+        self._executors = executors
+        self._in_process = InProcessExecutor()
+
+    def generation(self, agent: Agent) -> int:
+        return self._registry.entry(agent.spec.template).info.generation
+
+    async def build(self, agent: Agent) -> AgentInstance:
+        template = self._registry.entry(agent.spec.template).template
+        executor = self._executors.get(template.framework, self._in_process)
+        try:
+            return await executor.create_instance(agent, template, self._services)
+        except DomainError:
+            raise
+        except Exception as error:
+            logger.exception("agent %s could not be built from %s", agent.id, agent.spec.template)
+            raise ExecutionFailed(
+                f"The template {agent.spec.template} failed to build this agent; "
+                "the log has the cause."
+            ) from error

@@ -1,0 +1,166 @@
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import stamina
+import stamina.instrumentation
+
+from runtime.domain.errors import (
+    DomainError,
+    InvalidValue,
+    UpstreamFailed,
+    UpstreamRateLimited,
+    UpstreamTimeout,
+)
+from runtime.domain.events.runs import (
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    UsageReported,
+)
+from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ProviderHealth
+from runtime.domain.value_objects.chat import Message, Usage
+from runtime.infrastructure.providers.base import Provider
+
+PATIENCE_S = 10.0
+"""A provider that asks to wait longer is not waited for: the caller decides."""
+_LONGEST_BACKOFF_S = 5.0
+_CHARACTERS_PER_TOKEN = 4
+_FAULTS_OF_PROVIDER = (UpstreamFailed, UpstreamTimeout, UpstreamRateLimited)
+
+
+class PooledModelService:
+    """Finds the provider of a model, and is the one place where a model call is repeated."""
+
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        default_model: str,
+        *,
+        attempts: int = 3,
+        backoff_s: float = 0.2,
+    ) -> None:
+        """`backoff_s` is the first wait, doubled every time; up to twice as long by jitter.
+
+        Raises InvalidValue when no provider serves `default_model`.
+        """
+        # Stamina's own hooks write a warning a retry and register process-wide counters.
+        stamina.instrumentation.set_on_retry_hooks(())
+        self._providers = {provider.name: provider for provider in providers}
+        self._default_model = default_model
+        self._attempts = attempts
+        self._backoff_s = backoff_s
+        self._failing: set[str] = set()
+        self.check(None)
+
+    def check(self, model: str | None) -> None:
+        self._resolve(model)
+
+    def health(self) -> list[ProviderHealth]:
+        return [
+            ProviderHealth(name, "degraded" if name in self._failing else "healthy")
+            for name in self._providers
+        ]
+
+    async def aclose(self) -> None:
+        for provider in self._providers.values():
+            await provider.aclose()
+
+    async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
+        provider, model = self._resolve(call.model)
+        try:
+            events, event = await self._begin(provider, call, model)
+            async with aclosing(events):
+                step = events.__anext__
+                characters = 0
+                reported = False
+                while True:
+                    kind = type(event)
+                    if kind is TextDelta:
+                        characters += len(event.text)  # type: ignore[union-attr] # by `kind`
+                    elif isinstance(event, UsageReported):
+                        reported = True
+                    elif isinstance(event, ModelFinished):
+                        self._failing.discard(provider.name)
+                        if not reported:
+                            yield _estimate(call, characters, event.model)
+                        yield event
+                        return
+                    else:
+                        characters += _size(event)
+                    yield event
+                    event = await step()
+        except StopAsyncIteration:
+            self._failing.add(provider.name)
+            raise _unfinished(provider) from None
+        except _FAULTS_OF_PROVIDER:
+            self._failing.add(provider.name)
+            raise
+
+    def _resolve(self, model: str | None) -> tuple[Provider, str]:
+        name, slash, rest = (model or self._default_model).partition("/")
+        provider = self._providers.get(name)
+        if provider is None or (slash and not rest):
+            raise InvalidValue(
+                f"No provider serves the model '{model or self._default_model}'. "
+                f"Write 'provider/name'; the providers are: {', '.join(self._providers)}.",
+                param="llm_config_id",
+                details={"providers": list(self._providers)},
+            )
+        return provider, rest or provider.default_model
+
+    async def _begin(
+        self, provider: Provider, call: ModelCall, model: str
+    ) -> tuple[AsyncGenerator[ModelEvent], ModelEvent]:
+        """The stream and its first event: until there is one, nothing is lost by trying again."""
+        async for attempt in stamina.retry_context(
+            on=_delay,
+            attempts=self._attempts,
+            timeout=None,
+            wait_initial=self._backoff_s,
+            wait_max=_LONGEST_BACKOFF_S,
+            wait_jitter=self._backoff_s,
+        ):
+            with attempt:
+                events = provider.stream(call, model)
+                return events, await anext(events)
+        # The retry loop just ends when a stream does so before its first event.
+        raise _unfinished(provider)
+
+
+def _delay(error: BaseException) -> bool | float:
+    """Whether to try again; a number of seconds where the provider named one."""
+    if not isinstance(error, DomainError) or not error.retryable:
+        return False
+    if error.retry_after_s is None:
+        return True
+    return error.retry_after_s if error.retry_after_s <= PATIENCE_S else False
+
+
+def _unfinished(provider: Provider) -> UpstreamFailed:
+    return UpstreamFailed(f"The model provider '{provider.name}' did not finish its answer.")
+
+
+def _size(event: ModelEvent) -> int:
+    match event:
+        case ReasoningDelta(text) | RefusalDelta(text):
+            return len(text)
+        case ToolCallDelta():
+            return len(event.name) + len(event.arguments)
+        case _:
+            return 0
+
+
+def _estimate(call: ModelCall, characters: int, model: str) -> UsageReported:
+    asked = sum(_length(message) for message in call.messages)
+    usage = Usage(input_tokens=_tokens(asked), output_tokens=_tokens(characters))
+    return UsageReported(usage, model, estimated=True)
+
+
+def _length(message: Message) -> int:
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.text) + calls
+
+
+def _tokens(characters: int) -> int:
+    return -(-characters // _CHARACTERS_PER_TOKEN)

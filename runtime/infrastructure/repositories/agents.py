@@ -1,0 +1,343 @@
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    ForeignKey,
+    Index,
+    Row,
+    Table,
+    UniqueConstraint,
+    bindparam,
+    false,
+    select,
+    tuple_,
+)
+from sqlalchemy.exc import IntegrityError
+
+from runtime.domain.entities.agents import Agent, AgentLine
+from runtime.domain.errors import AgentExists, AgentNotFound, ConcurrentChange, NameTaken
+from runtime.domain.repositories.agents import (
+    AgentFilter,
+    AgentLineRepository,
+    AgentRepository,
+)
+from runtime.domain.value_objects.agents import (
+    AgentSpec,
+    AgentStatus,
+    ModelReference,
+    Slug,
+    TemplateRef,
+    VersionType,
+    normalised,
+)
+from runtime.domain.value_objects.ids import AgentId, LineId, ProjectId, UserId
+from runtime.domain.value_objects.pages import Page
+from runtime.infrastructure.repositories.base import (
+    Json,
+    Key,
+    SqlRepository,
+    UtcDateTime,
+    Words,
+    metadata,
+)
+from runtime.infrastructure.repositories.cursors import Cursors, Position
+
+agent_lines = Table(
+    "agent_lines",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("project_id", Key, nullable=False),
+    Column("owner_id", Key, nullable=False),
+    Column("slug", Key, nullable=False),
+    Column("published_id", Key),
+    Column("last_number", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "slug"),
+)
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("line_id", Key, ForeignKey("agent_lines.id"), nullable=False),
+    Column("project_id", Key, nullable=False),
+    Column("owner_id", Key, nullable=False),
+    Column("author_id", Key, nullable=False),
+    Column("slug", Key, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("name", Words, nullable=False),
+    Column("name_folded", Words, nullable=False),
+    Column("description", Words, nullable=False),
+    Column("avatar_url", Words),
+    Column("agent_type", Words, nullable=False),
+    Column("template_id", Words, nullable=False),
+    Column("template_version", Words, nullable=False),
+    Column("config", Json, nullable=False),
+    Column("model", Words),
+    Column("version_type", Words, nullable=False),
+    Column("status", Words, nullable=False),
+    Column("approved_hash", Words),
+    Column("reviewer_id", Words),
+    Column("rejection", Words),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("published_at", UtcDateTime),
+    Column("revision", BigInteger, nullable=False),
+    UniqueConstraint("line_id", "number"),
+    Index(None, "project_id", "slug", "number"),
+    Index(None, "project_id", "created_at", "id"),
+)
+_CURSORS = Cursors("agents")
+_LONGEST_FOLDED_NAME = 128 * 18 * 3
+"""NFKC makes at most 18 characters of one, folding case at most 3."""
+
+_PROJECT: ColumnElement[str] = bindparam("project", type_=Key)
+_NAME: ColumnElement[str] = bindparam("name", type_=Key)
+_OF_PROJECT = select(agents).where(agents.c.project_id == _PROJECT)
+_BY_ID = _OF_PROJECT.where(agents.c.id == bindparam("id"))
+_BY_VERSION = _OF_PROJECT.where(agents.c.slug == _NAME, agents.c.number == bindparam("number"))
+_NEWEST_DRAFT = (
+    _OF_PROJECT.where(
+        agents.c.slug == _NAME,
+        agents.c.owner_id == bindparam("owner"),
+        agents.c.status.in_([AgentStatus.DRAFT, AgentStatus.SUBMITTED]),
+    )
+    .order_by(agents.c.number.desc())
+    .limit(1)
+)
+_PUBLISHED_OR_BY_ID = (
+    _OF_PROJECT.where(
+        agents.c.id.in_(
+            [
+                _NAME,
+                select(agent_lines.c.published_id)
+                .where(agent_lines.c.project_id == _PROJECT, agent_lines.c.slug == _NAME)
+                .scalar_subquery(),
+            ]
+        )
+    )
+    .order_by(agents.c.id == _NAME)
+    .limit(1)
+)
+_PUBLISHED = (
+    _OF_PROJECT.join(agent_lines, agent_lines.c.published_id == agents.c.id)
+    .where(agent_lines.c.project_id == _PROJECT)
+    .order_by(agents.c.slug)
+)
+_LINES = select(agent_lines).where(agent_lines.c.project_id == _PROJECT)
+
+
+class SqlAgentRepository(SqlRepository, AgentRepository):
+    async def add(self, agent: Agent) -> None:
+        try:
+            added = await self._insert(agents, _agent_values(agent))
+        except IntegrityError as error:  # The line was removed meanwhile.
+            raise ConcurrentChange(f"Agent line '{agent.slug}'") from error
+        if not added:
+            if await self._taken(agents, agent.id):
+                raise AgentExists(agent.id)
+            raise ConcurrentChange(f"Agent line '{agent.slug}'")
+        self._seen.append(agent)
+
+    async def get(self, id: AgentId) -> Agent:
+        row = (await self._execute(_BY_ID, {"project": self._project, "id": id})).first()
+        if row is None:
+            raise AgentNotFound(id)
+        agent = _to_agent(row)
+        self._seen.append(agent)
+        return agent
+
+    async def find(self, reference: ModelReference, owner: UserId) -> Agent | None:
+        values: dict[str, object] = {"project": self._project, "name": reference.name}
+        if reference.draft:
+            statement, values["owner"] = _NEWEST_DRAFT, owner
+        elif reference.version is not None:
+            statement, values["number"] = _BY_VERSION, reference.version
+        else:
+            statement = _PUBLISHED_OR_BY_ID
+        row = (await self._execute(statement, values)).first()
+        return None if row is None else _to_agent(row)
+
+    async def save(self, agent: Agent) -> None:
+        if not await self._update(agents, agent.id, agent.revision, _agent_values(agent)):
+            raise ConcurrentChange(f"Agent '{agent.id}'")
+        agent.revision += 1
+        self._seen.append(agent)
+
+    async def remove(self, agent: Agent) -> None:
+        if not await self._delete(agents, agent.id, agent.revision):
+            raise ConcurrentChange(f"Agent '{agent.id}'")
+        self._seen.append(agent)
+
+    async def page(self, where: AgentFilter, *, limit: int, after: str | None) -> Page[Agent]:
+        query = _OF_PROJECT.where(*_conditions(where))
+        query = query.order_by(agents.c.created_at.desc(), agents.c.id.desc()).limit(limit + 1)
+        if after is not None:
+            query = query.where(tuple_(agents.c.created_at, agents.c.id) < _CURSORS.read(after))
+        found = [_to_agent(row) for row in await self._execute(query, {"project": self._project})]
+        return _CURSORS.page(found, limit, lambda agent: Position(agent.created_at, agent.id))
+
+    async def published(self) -> list[Agent]:
+        rows = await self._execute(_PUBLISHED, {"project": self._project})
+        return [_to_agent(row) for row in rows]
+
+
+class SqlAgentLineRepository(SqlRepository, AgentLineRepository):
+    async def add(self, line: AgentLine) -> None:
+        if not await self._insert(agent_lines, _line_values(line)):
+            raise (
+                AgentExists(line.id)
+                if await self._taken(agent_lines, line.id)
+                else NameTaken(line.slug)
+            )
+        self._seen.append(line)
+
+    async def get(self, id: LineId) -> AgentLine:
+        line = await self.find(id)
+        if line is None:
+            raise AgentNotFound(id)
+        return line
+
+    async def find(self, id: LineId) -> AgentLine | None:
+        return await self._first(agent_lines.c.id == id)
+
+    async def find_by_slug(self, slug: Slug) -> AgentLine | None:
+        return await self._first(agent_lines.c.slug == slug.value)
+
+    async def save(self, line: AgentLine) -> None:
+        if not await self._update(agent_lines, line.id, line.revision, _line_values(line)):
+            raise ConcurrentChange(f"Agent line '{line.slug}'")
+        line.revision += 1
+        self._seen.append(line)
+
+    async def remove(self, line: AgentLine) -> None:
+        try:
+            removed = await self._delete(agent_lines, line.id, line.revision)
+        except IntegrityError as error:  # It has a version still.
+            raise ConcurrentChange(f"Agent line '{line.slug}'") from error
+        if not removed:
+            raise ConcurrentChange(f"Agent line '{line.slug}'")
+        self._seen.append(line)
+
+    async def _first(self, condition: ColumnElement[bool]) -> AgentLine | None:
+        row = (await self._execute(_LINES.where(condition), {"project": self._project})).first()
+        if row is None:
+            return None
+        line = _to_line(row)
+        self._seen.append(line)
+        return line
+
+
+def _conditions(where: AgentFilter) -> list[ColumnElement[bool]]:
+    columns = agents.c
+    given: list[tuple[Column[Any], str | None]] = [
+        (columns.status, where.status),
+        (columns.template_id, where.template_id),
+        (columns.owner_id, where.owner_id),
+        (columns.line_id, where.line_id),
+        (columns.slug, where.slug),
+        (columns.agent_type, where.agent_type),
+    ]
+    conditions: list[ColumnElement[bool]] = [
+        column == value for column, value in given if value is not None
+    ]
+    if where.name_contains is not None:
+        part = folded(where.name_contains)
+        # SQLite refuses patterns of more than 50,000 bytes.
+        fits = len(part) <= _LONGEST_FOLDED_NAME
+        conditions.append(columns.name_folded.contains(part, autoescape=True) if fits else false())
+    return conditions
+
+
+def folded(name: str) -> str:
+    """Folded here and not by the database: SQLite folds ASCII only."""
+    return normalised(name).casefold()
+
+
+def _agent_values(agent: Agent) -> dict[str, object]:
+    spec = agent.spec
+    return {
+        "id": agent.id,
+        "line_id": agent.line_id,
+        "project_id": agent.project_id,
+        "owner_id": agent.owner_id,
+        "author_id": agent.author_id,
+        "slug": agent.slug.value,
+        "number": agent.number,
+        "name": spec.name,
+        "name_folded": folded(spec.name),
+        "description": spec.description,
+        "avatar_url": spec.avatar_url,
+        "agent_type": spec.agent_type,
+        "template_id": spec.template.id,
+        "template_version": spec.template.version,
+        "config": spec.config,
+        "model": spec.model,
+        "version_type": spec.version_type,
+        "status": agent.status,
+        "approved_hash": agent.approved_hash,
+        "reviewer_id": agent.reviewer_id,
+        "rejection": agent.rejection,
+        "created_at": agent.created_at,
+        "updated_at": agent.updated_at,
+        "published_at": agent.published_at,
+        "revision": agent.revision,
+    }
+
+
+def _to_agent(row: Row[Any]) -> Agent:
+    return Agent(
+        id=AgentId(row.id),
+        line_id=LineId(row.line_id),
+        slug=Slug(row.slug),
+        number=row.number,
+        project_id=ProjectId(row.project_id),
+        owner_id=UserId(row.owner_id),
+        author_id=UserId(row.author_id),
+        spec=AgentSpec(
+            name=row.name,
+            template=TemplateRef(row.template_id, row.template_version),
+            config=row.config,
+            model=row.model,
+            description=row.description,
+            avatar_url=row.avatar_url,
+            agent_type=row.agent_type,
+            version_type=VersionType(row.version_type),
+        ),
+        status=AgentStatus(row.status),
+        approved_hash=row.approved_hash,
+        reviewer_id=row.reviewer_id and UserId(row.reviewer_id),
+        rejection=row.rejection,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        published_at=row.published_at,
+        revision=row.revision,
+    )
+
+
+def _line_values(line: AgentLine) -> dict[str, object]:
+    return {
+        "id": line.id,
+        "project_id": line.project_id,
+        "owner_id": line.owner_id,
+        "slug": line.slug.value,
+        "published_id": line.published_id,
+        "last_number": line.last_number,
+        "created_at": line.created_at,
+        "revision": line.revision,
+    }
+
+
+def _to_line(row: Row[Any]) -> AgentLine:
+    return AgentLine(
+        id=LineId(row.id),
+        slug=Slug(row.slug),
+        project_id=ProjectId(row.project_id),
+        owner_id=UserId(row.owner_id),
+        created_at=row.created_at,
+        published_id=row.published_id and AgentId(row.published_id),
+        last_number=row.last_number,
+        revision=row.revision,
+    )

@@ -1,0 +1,156 @@
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Row, Table, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
+from runtime.domain.errors import RunNotFound
+from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
+from runtime.domain.value_objects.chat import Usage
+from runtime.domain.value_objects.ids import AgentId, LineId, ProjectId, RunId, UserId
+from runtime.domain.value_objects.pages import Page
+from runtime.infrastructure.database import refusals
+from runtime.infrastructure.repositories.base import (
+    Json,
+    Key,
+    SqlRepository,
+    UtcDateTime,
+    Words,
+    insert_if_new,
+    insertable,
+    metadata,
+)
+from runtime.infrastructure.repositories.cursors import Cursors, Position
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("project_id", Key, nullable=False),
+    Column("owner_id", Key, nullable=False),
+    # No foreign keys: a run outlives its agent.
+    Column("agent_id", Key, nullable=False),
+    Column("line_id", Key, nullable=False),
+    Column("session_id", Key),
+    Column("model", Words, nullable=False),
+    Column("status", Key, nullable=False),
+    Column("finish_reason", Words),
+    Column("error_code", Words),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime, nullable=False),
+    Column("first_token_ms", Double),
+    Column("duration_ms", Double, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("usage_estimated", Boolean, nullable=False),
+    Column("models", Json, nullable=False),
+    Column("steps", Json, nullable=False),
+    Column("tools", Json, nullable=False),
+    Column("metadata", Json, nullable=False),
+    Index(None, "project_id", "started_at", "id"),
+    Index(None, "project_id", "agent_id", "started_at", "id"),
+    Index(None, "project_id", "status", "started_at", "id"),
+    Index(None, "project_id", "session_id", "started_at", "id"),
+)
+_CURSORS = Cursors("runs")
+
+
+class SqlRunRepository(SqlRepository, RunRepository):
+    async def get(self, id: RunId) -> Run:
+        query = select(runs).where(runs.c.project_id == self._project, runs.c.id == id)
+        row = (await self._execute(query)).first()
+        if row is None:
+            raise RunNotFound(id)
+        return _to_run(row)
+
+    async def page(self, where: RunFilter, *, limit: int, after: str | None) -> Page[Run]:
+        given = {
+            runs.c.agent_id: where.agent_id,
+            runs.c.status: where.status,
+            runs.c.session_id: where.session_id,
+        }
+        query = select(runs).where(
+            runs.c.project_id == self._project,
+            *(column == value for column, value in given.items() if value is not None),
+        )
+        query = query.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit + 1)
+        if after is not None:
+            query = query.where(tuple_(runs.c.started_at, runs.c.id) < _CURSORS.read(after))
+        found = [_to_run(row) for row in await self._execute(query)]
+        return _CURSORS.page(found, limit, lambda run: Position(run.started_at, run.id))
+
+    async def totals(self) -> RunTotals:
+        query = select(
+            func.count().label("runs"),
+            func.count().filter(runs.c.status == RunStatus.FAILED).label("failed"),
+            func.coalesce(func.avg(runs.c.duration_ms), 0.0).label("average_ms"),
+        ).where(runs.c.project_id == self._project)
+        row = (await self._execute(query)).one()
+        return RunTotals(row.runs, row.failed, row.average_ms)
+
+
+class SqlRunLog(RunLog):
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def write(self, runs_ended: Sequence[Run]) -> None:
+        if not runs_ended:
+            return
+        rows = [insertable(runs, _values(run)) for run in runs_ended]
+        with refusals():
+            async with self._engine.begin() as connection:
+                await connection.execute(insert_if_new(runs, connection.dialect.name), rows)
+
+
+def _values(run: Run) -> Mapping[str, object]:
+    return {
+        "id": run.id,
+        "project_id": run.project_id,
+        "owner_id": run.owner_id,
+        "agent_id": run.agent_id,
+        "line_id": run.line_id,
+        "session_id": run.session_id,
+        "model": run.model,
+        "status": run.status,
+        "finish_reason": run.finish_reason,
+        "error_code": run.error_code,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "first_token_ms": run.first_token_ms,
+        "duration_ms": run.duration_ms,
+        **asdict(run.usage),
+        "usage_estimated": run.usage_estimated,
+        "models": run.models,
+        "steps": [asdict(step) for step in run.steps],
+        "tools": [asdict(tool) for tool in run.tools],
+        "metadata": run.metadata,
+    }
+
+
+def _to_run(row: Row[Any]) -> Run:
+    return Run(
+        id=RunId(row.id),
+        agent_id=AgentId(row.agent_id),
+        line_id=LineId(row.line_id),
+        model=row.model,
+        project_id=ProjectId(row.project_id),
+        owner_id=UserId(row.owner_id),
+        status=RunStatus(row.status),
+        finish_reason=row.finish_reason,
+        error_code=row.error_code,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        first_token_ms=row.first_token_ms,
+        duration_ms=row.duration_ms,
+        usage=Usage(row.input_tokens, row.output_tokens, row.cached_tokens, row.reasoning_tokens),
+        usage_estimated=row.usage_estimated,
+        models=tuple(row.models),
+        steps=tuple(StepRecord(**step) for step in row.steps),
+        tools=tuple(ToolRecord(**tool) for tool in row.tools),
+        session_id=row.session_id,
+        metadata=row.metadata,
+    )

@@ -1,0 +1,40 @@
+from collections.abc import Callable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from runtime.infrastructure.tools.function import FunctionTool, ToolProblem
+
+
+class Place(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    timezone: str = Field(
+        default="UTC",
+        max_length=64,
+        description="IANA name of the time zone, for example Europe/Berlin or Asia/Shanghai.",
+    )
+
+
+def current_time(now: Callable[[], datetime]) -> FunctionTool[Place]:
+    def tell(place: Place) -> str:
+        there = now().astimezone(_zone(place.timezone))
+        return f"{there.isoformat(timespec='seconds')} ({there:%A})"
+
+    return FunctionTool(
+        name="current_time",
+        description="The current date, time and weekday in a time zone.",
+        arguments=Place,
+        run=tell,
+    )
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name.strip() or "UTC")
+    # A name that is a folder, or no path at all, makes zoneinfo fail in further ways.
+    except (KeyError, ValueError, OSError):
+        raise ToolProblem(
+            f"There is no time zone '{name}'. Use an IANA name such as Europe/Berlin, or UTC."
+        ) from None

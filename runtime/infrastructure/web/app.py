@@ -1,0 +1,57 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from runtime import __version__
+from runtime.infrastructure.container import Container
+from runtime.infrastructure.lifespan import running
+from runtime.infrastructure.settings import Settings
+from runtime.infrastructure.web import errors
+from runtime.infrastructure.web.middleware import (
+    LOOPBACK,
+    BodyLimit,
+    BrowserGuard,
+    RequestContext,
+)
+from runtime.infrastructure.web.openai import chat, models
+from runtime.infrastructure.web.routes import agents, runs, system, templates
+
+DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
+called as ordinary OpenAI models."""
+
+
+def create_app(container: Container) -> FastAPI:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with running(container):
+            yield
+
+    app = FastAPI(
+        title="Agent runtime", version=__version__, description=DESCRIPTION, lifespan=lifespan
+    )
+    app.state.container = container
+    errors.install(app)
+    for router in (
+        chat.router,
+        models.router,
+        agents.router,
+        templates.router,
+        runs.router,
+        system.router,
+    ):
+        app.include_router(router)
+    settings = container.settings()
+    # The last one added is the first that a request meets.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BrowserGuard, hosts=_hosts(settings))
+    app.add_middleware(RequestContext)
+    return app
+
+
+def _hosts(settings: Settings) -> frozenset[str] | None:
+    """Where anybody on loopback is the admin, a web page must not get in by DNS rebinding."""
+    named = frozenset(host.lower() for host in settings.allowed_hosts)
+    if settings.tokens and not named:
+        return None
+    return LOOPBACK | named | {settings.host.lower()}

@@ -1,0 +1,162 @@
+"""The one place where an exception becomes an answer, in the shape of its door."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from runtime.domain import errors
+from runtime.domain.errors import DomainError
+from runtime.infrastructure.web.json_response import JsonResponse
+
+PLATFORM_PATHS = ("/v1/agents", "/v1/templates", "/v1/schema", "/v1/health", "/v1/runs")
+"""Where errors have the platform's shape; everywhere else it is OpenAI's."""
+
+STATUS: dict[type[DomainError], int] = {
+    errors.Invalid: 400,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.RunTimeout: 408,
+    errors.Conflict: 409,
+    errors.StaleVersion: 412,
+    errors.Unprocessable: 422,
+    errors.RateLimited: 429,
+    errors.ExecutionFailed: 500,
+    errors.UpstreamFailed: 502,
+    errors.Unavailable: 503,
+    errors.UpstreamTimeout: 504,
+}
+OPENAI_TYPE = {
+    401: "authentication_error",
+    403: "permission_error",
+    408: "timeout_error",
+    429: "rate_limit_error",
+}
+PLATFORM_CODE = {
+    400: "VALIDATION_ERROR",
+    401: "INVALID_TOKEN",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    408: "TIMEOUT_ERROR",
+    409: "CONFLICT",
+    412: "STALE_VERSION",
+    413: "PAYLOAD_TOO_LARGE",
+    422: "VALIDATION_ERROR",
+    429: "RATE_LIMIT_EXCEEDED",
+    500: "EXECUTION_ERROR",
+    502: "EXECUTION_ERROR",
+    503: "UNAVAILABLE",
+    504: "TIMEOUT_ERROR",
+}
+PLATFORM_CODE_OF = {
+    "agent_not_found": "AGENT_NOT_FOUND",
+    "template_not_found": "TEMPLATE_NOT_FOUND",
+    "version_mismatch": "VERSION_MISMATCH",
+    "internal_error": "INTERNAL_ERROR",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An exception, understood."""
+
+    status: int
+    message: str
+    code: str
+    param: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def openai(self) -> dict[str, Any]:
+        """`components.schemas.Error` of OpenAI's description: all four keys, always."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        return {
+            "message": self.message,
+            "type": OPENAI_TYPE.get(self.status, kind),
+            "param": self.param,
+            "code": self.code,
+        }
+
+    def platform(self) -> dict[str, Any]:
+        code = PLATFORM_CODE_OF.get(self.code) or PLATFORM_CODE.get(self.status, "ERROR")
+        details = {"code": self.code, **self.details}
+        if self.param:
+            details["param"] = self.param
+        return {"error": code, "message": self.message, "details": details}
+
+    def body(self, path: str) -> dict[str, Any]:
+        return self.platform() if path.startswith(PLATFORM_PATHS) else {"error": self.openai()}
+
+
+def understand(exc: BaseException) -> Refusal:
+    match exc:
+        case DomainError():
+            return _domain(exc)
+        case RequestValidationError():
+            return _validation(exc)
+        case HTTPException():
+            return _http(exc)
+        case _:
+            return Refusal(500, "Internal error; the log has the cause.", "internal_error")
+
+
+def _domain(exc: DomainError) -> Refusal:
+    status = next(STATUS[kind] for kind in type(exc).__mro__ if kind in STATUS)
+    headers = {}
+    if exc.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))
+    # The OpenAI SDKs repeat 408, 409, 429 and 5xx twice; say so where that can't help.
+    if not exc.retryable and (status in (408, 409, 429) or status >= 500):
+        headers["x-should-retry"] = "false"
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Refusal(status, str(exc), exc.code, exc.param, exc.details, headers)
+
+
+def _validation(exc: RequestValidationError) -> Refusal:
+    """The first problem as the message, all of them in details, the input in neither."""
+    problems = [_problem(error) for error in exc.errors()]
+    first = problems[0]
+    message = f"{first['param']}: {first['message']}" if first["param"] else first["message"]
+    details = {"errors": problems}
+    return Refusal(400, message, "invalid_request", first["param"] or None, details)
+
+
+def _problem(error: Any) -> dict[str, str]:  # noqa: ANN401 - pydantic's error dict
+    if error["type"] == "json_invalid":
+        reason = error.get("ctx", {}).get("error", "")
+        return {"param": "", "message": f"The body is not valid JSON: {reason}."}
+    if error["loc"] == ("body",):
+        message = "The body must be a JSON object, sent with 'Content-Type: application/json'."
+        return {"param": "", "message": message}
+    where = [str(part) for part in error["loc"][1:] if not str(part).startswith("function-")]
+    return {"param": ".".join(where), "message": error["msg"].removeprefix("Value error, ")}
+
+
+def _http(exc: HTTPException) -> Refusal:
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
+    message = exc.detail
+    if exc.status_code == 404 and message == "Not Found":
+        message = "There is no such route; /docs lists the ones there are."
+    code = codes.get(exc.status_code, "invalid_request")
+    return Refusal(exc.status_code, message, code, headers=dict(exc.headers or {}))
+
+
+def response(exc: BaseException, path: str) -> Response:
+    refusal = understand(exc)
+    return JsonResponse(refusal.body(path), refusal.status, refusal.headers)
+
+
+async def _respond(request: Request, exc: Exception) -> Response:
+    return response(exc, request.url.path)
+
+
+def install(app: FastAPI) -> None:
+    for kind in (DomainError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _respond)

@@ -1,0 +1,135 @@
+"""What every request passes: an id, a look at where it comes from, a bound on its size, a log line.
+
+Plain ASGI: nothing here buffers a stream or adds a task to it.
+"""
+
+import re
+from time import perf_counter
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.domain.errors import Forbidden
+from runtime.domain.value_objects.ids import uuid7_hex
+from runtime.infrastructure.web import errors
+
+log = structlog.get_logger("runtime.access")
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class RequestContext:
+    """Gives the request its id and its log line, the response its headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        since = perf_counter()
+        asked = Headers(scope=scope).get("x-request-id", "")
+        request_id = asked if _SANE_ID.fullmatch(asked) else f"req_{uuid7_hex()}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["openai-processing-ms"] = str(round((perf_counter() - since) * 1_000))
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+                headers["X-Frame-Options"] = "DENY"
+            await send(message)
+
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_ms=round((perf_counter() - since) * 1_000, 1),
+            )
+
+
+class BrowserGuard:
+    """Keeps web pages out: their origin is not ours, or the name they reached us by is not.
+
+    `hosts` are the names in the Host header that are ours; None takes any, which is only safe
+    where every caller needs a credential.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            problem = self._problem(Headers(scope=scope))
+            if problem:
+                refusal = errors.response(Forbidden(problem), scope["path"])
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _problem(self, headers: Headers) -> str | None:
+        host = headers.get("host", "")
+        if self._hosts is not None and _host_name(host) not in self._hosts:
+            return (
+                "This Host is not one of the runtime's names. Name it in RUNTIME_ALLOWED_HOSTS "
+                "or use 127.0.0.1."
+            )
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return "Requests from other web origins are refused."
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            return "Requests from other web sites are refused."
+        return None
+
+
+class BodyLimit:
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if not announced.isdecimal() or int(announced) > self._max_bytes:
+            await errors.response(self._too_large(), scope["path"])(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_bytes:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _too_large(self) -> HTTPException:
+        message = f"The body is larger than {self._max_bytes} bytes."
+        return HTTPException(413, message, headers={"Connection": "close"})
+
+
+def _host_name(host: str) -> str:
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""

@@ -1,0 +1,281 @@
+"""OpenAI `POST /v1/chat/completions`: the `model` is an agent."""
+
+from collections.abc import AsyncIterator
+from time import time
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from runtime.application.commands.runs import ExecuteAgent
+from runtime.application.handlers.runs import ExecuteAgentHandler
+from runtime.application.services.engine import Execution
+from runtime.domain.entities.runs import Run
+from runtime.domain.errors import Draining
+from runtime.domain.events.runs import (
+    ReasoningDelta,
+    RefusalDelta,
+    RunCancelled,
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    TextDelta,
+    ToolCallDelta,
+)
+from runtime.domain.value_objects.answers import Answer
+from runtime.domain.value_objects.chat import NO_USAGE, Usage
+from runtime.domain.value_objects.identity import Principal
+from runtime.domain.value_objects.ids import UserId
+from runtime.infrastructure.web.auth import Caller
+from runtime.infrastructure.web.dependencies import provided
+from runtime.infrastructure.web.disconnect import unless_disconnected
+from runtime.infrastructure.web.errors import understand
+from runtime.infrastructure.web.json_response import JsonResponse
+from runtime.infrastructure.web.openai.examples import CHAT_RESPONSES
+from runtime.infrastructure.web.openai.wire import ChatCompletionRequest
+from runtime.infrastructure.web.requests import StrictRoute
+from runtime.infrastructure.web.sse import event_stream
+
+router = APIRouter(prefix="/v1/chat", tags=["OpenAI"], route_class=StrictRoute)
+
+HEADERS_WITHIN_S = 15.0
+"""A stream that says nothing for this long gets its headers all the same: proxies give up soon."""
+
+
+@router.post("/completions", response_model=None, responses=CHAT_RESPONSES)
+async def create_chat_completion(
+    body: ChatCompletionRequest,
+    request: Request,
+    caller: Caller,
+    execute: Annotated[ExecuteAgentHandler, provided(lambda c: c.execute_agent())],
+) -> Response:
+    """Ask an agent. With `stream`, the answer comes as server-sent events."""
+    body.check_supported()
+    command = _command(body, caller)
+    if body.stream:
+        execution = await unless_disconnected(request, _opened(execute, command))
+        usage = bool(body.stream_options and body.stream_options.include_usage)
+        return event_stream(_Frames(execution, body.model, with_usage=usage).stream())
+    answer = await unless_disconnected(request, _whole(execute, command))
+    return JsonResponse(answer)
+
+
+def _command(body: ChatCompletionRequest, caller: Principal) -> ExecuteAgent:
+    metadata = body.metadata or {}
+    user, session = metadata.get("user_id"), metadata.get("session_id")
+    return ExecuteAgent(
+        caller=caller.acting_for(UserId(user) if isinstance(user, str) and user else None),
+        model=body.model,
+        messages=[message.message() for message in body.messages],
+        options=body.options(),
+        choices=body.n or 1,
+        stream=bool(body.stream),
+        session_id=session if isinstance(session, str) else None,
+        metadata=metadata,
+    )
+
+
+async def _opened(execute: ExecuteAgentHandler, command: ExecuteAgent) -> Execution:
+    """With its first output there, so that a refusal still gets its HTTP status."""
+    execution = await execute(command)
+    try:
+        await execution.ready(HEADERS_WITHIN_S)
+    except BaseException:
+        await execution.aclose()
+        raise
+    return execution
+
+
+async def _whole(execute: ExecuteAgentHandler, command: ExecuteAgent) -> dict[str, Any]:
+    execution = await execute(command)
+    try:
+        answers = await execution.answers()
+    finally:
+        await execution.aclose()
+    return {
+        **_head(execution, command.model, "chat.completion"),
+        "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
+        "usage": _usage(sum((answer.usage for answer in answers), NO_USAGE)),
+        "metadata": _metadata(execution),
+    }
+
+
+def _head(execution: Execution, model: str, kind: str) -> dict[str, Any]:
+    return {
+        "id": f"chatcmpl-{execution.id.removeprefix('run_')}",
+        "object": kind,
+        "created": int(time()),
+        "model": model,
+        "service_tier": "default",
+        "system_fingerprint": f"fp_{execution.agent.spec.content_hash[:10]}",
+    }
+
+
+def _choice(index: int, answer: Answer) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": answer.text or (None if answer.tool_calls or answer.refusal else ""),
+        "refusal": answer.refusal,
+        "annotations": [],
+    }
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in answer.tool_calls
+        ]
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": {"content": answer.logprobs, "refusal": None} if answer.logprobs else None,
+        "finish_reason": answer.finish_reason,
+    }
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def _metadata(execution: Execution) -> dict[str, Any]:
+    """The platform's `metadata` object (specs: platform API, chat completions)."""
+    agent, records = execution.agent, execution.records
+    return {
+        "agent_id": agent.id,
+        "agent_type": agent.spec.agent_type,
+        "agent_version": agent.version,
+        "run_id": execution.id,
+        "processing_time_ms": round(max((r.duration_ms for r in records), default=0.0), 1),
+        "execution_steps": [step for record in records for step in _steps(record)],
+        "tools_used": list(dict.fromkeys(t.name for record in records for t in record.tools)),
+    }
+
+
+def _steps(record: Run) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": step.name,
+            "status": step.status,
+            "duration_ms": round(step.duration_ms, 1),
+            "attempts": step.attempts,
+        }
+        for step in record.steps
+    ]
+
+
+class _Frames:
+    """A run's events as `chat.completion.chunk` frames.
+
+    Text, which is nearly all of a stream, is put between two halves of a frame made beforehand.
+    """
+
+    def __init__(self, execution: Execution, model: str, *, with_usage: bool) -> None:
+        self._execution = execution
+        self._with_usage = with_usage
+        self._head = _head(execution, model, "chat.completion.chunk")
+        if with_usage:
+            self._head["usage"] = None
+        self._usage = NO_USAGE
+        self._begun: set[int] = set()
+        self._halves: dict[int, tuple[bytes, bytes]] = {}
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """A run that fails ends the stream with its error, and without `[DONE]`."""
+        try:
+            async for index, events in self._execution.batches():
+                frames = bytearray()
+                for event in events:
+                    frames += self._encode(index, event)
+                if frames:
+                    yield bytes(frames)
+                if isinstance(events[-1], RunFailed | RunCancelled):
+                    return
+            yield self._end()
+        finally:
+            await self._execution.aclose()
+
+    def _encode(self, index: int, event: RunEvent) -> bytes:
+        if type(event) is TextDelta and event.logprobs is None and index in self._begun:
+            before, after = self._halves[index]
+            return before + orjson.dumps(event.text) + after
+        match event:
+            case TextDelta():
+                return self._delta(index, {"content": event.text}, logprobs=event.logprobs)
+            case ReasoningDelta():
+                return self._delta(index, {"reasoning_content": event.text})
+            case RefusalDelta():
+                return self._delta(index, {"refusal": event.text})
+            case ToolCallDelta():
+                return self._delta(index, {"tool_calls": [_tool_delta(event)]})
+            case RunCompleted():
+                self._usage += event.usage
+                return self._delta(index, {}, finish=event.finish_reason)
+            case RunFailed():
+                return _frame({"error": understand(event.error).openai()})
+            case RunCancelled():
+                return _frame({"error": understand(Draining()).openai()})
+        return b""
+
+    def _delta(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        logprobs: object = None,
+        finish: str | None = None,
+    ) -> bytes:
+        frames = b"" if index in self._begun else self._begin(index)
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        last = {"metadata": _metadata(self._execution)} if finish else {}
+        return frames + _frame({**self._head, "choices": [choice], **last})
+
+    def _begin(self, index: int) -> bytes:
+        self._begun.add(index)
+        mark = "\x00"
+        choice = {
+            "index": index,
+            "delta": {"content": mark},
+            "logprobs": None,
+            "finish_reason": None,
+        }
+        before, after = _frame({**self._head, "choices": [choice]}).split(orjson.dumps(mark))
+        self._halves[index] = (before, after)
+        delta = {"role": "assistant", "content": "", "refusal": None}
+        return _frame({**self._head, "choices": [{**choice, "delta": delta}]})
+
+    def _end(self) -> bytes:
+        done = b"data: [DONE]\n\n"
+        if not self._with_usage:
+            return done
+        return _frame({**self._head, "choices": [], "usage": _usage(self._usage)}) + done
+
+
+def _tool_delta(event: ToolCallDelta) -> dict[str, Any]:
+    function: dict[str, str] = {"arguments": event.arguments}
+    if not event.call_id:
+        return {"index": event.index, "function": function}
+    return {
+        "index": event.index,
+        "id": event.call_id,
+        "type": "function",
+        "function": {"name": event.name, **function},
+    }
+
+
+def _frame(payload: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(payload) + b"\n\n"

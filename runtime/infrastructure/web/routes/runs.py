@@ -1,0 +1,133 @@
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from runtime.application.queries.runs import RunQueries
+from runtime.domain.entities.runs import Run, RunStatus
+from runtime.domain.repositories.runs import RunFilter
+from runtime.domain.value_objects.ids import AgentId, RunId
+from runtime.infrastructure.web.auth import Caller
+from runtime.infrastructure.web.dependencies import After, Limit, provided
+from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS
+
+router = APIRouter(prefix="/v1/runs", tags=["Runs"], responses=PLATFORM_ERRORS)
+Queries = Annotated[RunQueries, provided(lambda c: c.run_queries())]
+
+
+class StepOut(BaseModel):
+    name: str
+    status: str
+    duration_ms: float
+    attempts: int
+
+
+class ToolOut(BaseModel):
+    name: str
+    status: str
+    duration_ms: float
+
+
+class UsageOut(BaseModel):
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    estimated: bool = Field(description="The provider counted nothing; about 4 characters each.")
+
+
+class RunOut(BaseModel):
+    id: str
+    agent_id: str
+    model: str
+    status: RunStatus
+    finish_reason: str | None
+    error_code: str | None
+    started_at: datetime
+    ended_at: datetime
+    first_token_ms: float | None
+    duration_ms: float
+    usage: UsageOut
+    models: list[str]
+    steps: list[StepOut]
+    tools: list[ToolOut]
+    session_id: str | None
+    metadata: dict[str, Any]
+    owner_id: str
+
+    @classmethod
+    def of(cls, run: Run) -> "RunOut":
+        return cls(
+            id=run.id,
+            agent_id=run.agent_id,
+            model=run.model,
+            status=run.status,
+            finish_reason=run.finish_reason,
+            error_code=run.error_code,
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+            first_token_ms=run.first_token_ms,
+            duration_ms=run.duration_ms,
+            usage=UsageOut(
+                input_tokens=run.usage.input_tokens,
+                output_tokens=run.usage.output_tokens,
+                cached_tokens=run.usage.cached_tokens,
+                reasoning_tokens=run.usage.reasoning_tokens,
+                total_tokens=run.usage.total_tokens,
+                estimated=run.usage_estimated,
+            ),
+            models=list(run.models),
+            steps=[
+                StepOut(
+                    name=step.name,
+                    status=step.status,
+                    duration_ms=step.duration_ms,
+                    attempts=step.attempts,
+                )
+                for step in run.steps
+            ],
+            tools=[
+                ToolOut(name=tool.name, status=tool.status, duration_ms=tool.duration_ms)
+                for tool in run.tools
+            ],
+            session_id=run.session_id,
+            metadata=dict(run.metadata),
+            owner_id=run.owner_id,
+        )
+
+
+class RunList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[RunOut]
+    has_more: bool
+    next_cursor: str | None
+
+
+@router.get("")
+async def list_runs(
+    caller: Caller,
+    queries: Queries,
+    agent_id: Annotated[str | None, Query(max_length=64)] = None,
+    status: Annotated[RunStatus | None, Query()] = None,
+    session_id: Annotated[str | None, Query(max_length=512)] = None,
+    limit: Limit = 50,
+    after: After = None,
+) -> RunList:
+    """Ended runs, newest first."""
+    where = RunFilter(
+        agent_id=AgentId(agent_id) if agent_id else None, status=status, session_id=session_id
+    )
+    page = await queries.page(caller, where, limit=limit, after=after)
+    return RunList(
+        data=[RunOut.of(run) for run in page.items],
+        has_more=page.next_cursor is not None,
+        next_cursor=page.next_cursor,
+    )
+
+
+@router.get("/{id}")
+async def get_run(id: str, caller: Caller, queries: Queries) -> RunOut:
+    """How a run went: usage, timings, steps, tools. Its id is in a completion's `metadata`."""
+    return RunOut.of(await queries.get(caller, RunId(id)))

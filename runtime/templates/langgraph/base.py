@@ -1,0 +1,195 @@
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from time import perf_counter
+from typing import Any, ClassVar
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphRecursionError
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel
+
+from runtime.domain.entities.agents import Agent
+from runtime.domain.errors import IterationLimit
+from runtime.domain.events.runs import (
+    RunCompleted,
+    RunEvent,
+    StepFinished,
+    StepStarted,
+    TextDelta,
+    ToolCallDelta,
+    UsageReported,
+)
+from runtime.domain.services.executor import Emit, RunInput
+from runtime.domain.value_objects.chat import Usage
+from runtime.templates.base import BaseAgentTemplate, C, Services
+from runtime.templates.langgraph.chat_model import RuntimeChatModel
+from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
+from runtime.templates.scope import CURRENT, RunScope, events_of
+
+Graph = CompiledStateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]
+
+
+class LangGraphTemplate(BaseAgentTemplate[C]):
+    """A template whose agents are compiled graphs, one per agent version.
+
+    `self.model` is the agent's model as a langchain chat model: what it says in a node streams to
+    the caller (`self.model.quiet` does not). A message that a node returns without having
+    streamed it is sent in one piece. The graph's nodes are the run's steps.
+    """
+
+    framework = "langgraph"
+    recursion_limit: ClassVar[int] = 50
+    """Most rounds of the graph in one run; more raise IterationLimit."""
+    other_models: ClassVar[bool] = False
+    """Set it when nodes call chat models other than `self.model`: their tokens then stream too,
+    through LangGraph's own `messages` mode, which costs more per token."""
+
+    def __init__(self, config: C, agent: Agent, services: Services) -> None:
+        super().__init__(config, agent, services)
+        self.model = RuntimeChatModel(
+            service=services.models,
+            name_of_model=agent.spec.model,
+            fixed=self.fixed_options,
+        )
+        self.graph: Graph = _compiled(self.build_graph())
+
+    @abstractmethod
+    def build_graph(self) -> StateGraph[Any, Any, Any, Any] | Graph:
+        """The agent's graph. Pure: it runs once per agent version."""
+
+    def graph_input(self, input: RunInput) -> Mapping[str, object]:
+        """The graph's state at the start of a run."""
+        return {"messages": to_langchain(input.messages)}
+
+    def round_limit(self) -> int:
+        return self.recursion_limit
+
+    async def stream_execute(self, input: RunInput) -> AsyncGenerator[RunEvent]:
+        async with aclosing(events_of(self, input)) as events:
+            async for event in events:
+                yield event
+
+    async def run(self, input: RunInput, emit: Emit) -> None:
+        scope = RunScope(input, emit)
+        token = CURRENT.set(scope)
+        try:
+            await self._stream_graph(input, scope)
+        except GraphRecursionError as error:
+            raise IterationLimit(self.round_limit()) from error
+        finally:
+            CURRENT.reset(token)
+        finish = scope.finish_reason
+        if finish == "tool_calls" and not scope.caller_calls:
+            finish = "stop"
+        await emit(RunCompleted(finish))
+
+    async def _stream_graph(self, input: RunInput, scope: RunScope) -> None:
+        config: RunnableConfig = {
+            "recursion_limit": self.round_limit(),
+            "metadata": {"run_id": input.run_id},
+        }
+        steps = _Steps(scope)
+        modes: Sequence[Any] = ["tasks", "messages"] if self.other_models else ["tasks"]
+        parts: AsyncIterator[Any] = self.graph.astream(
+            self.graph_input(input), config, stream_mode=modes
+        )
+        async for mode, part in parts:
+            if mode == "messages":
+                await _show_chunk(part[0], scope)
+            elif "result" in part:
+                await steps.finished(part)
+                for message in _answers(part["result"]):
+                    await _show(message, scope)
+            else:
+                await steps.started(part)
+
+    def conversation(
+        self, messages: Sequence[BaseMessage], *, system: str = "", last: int | None = None
+    ) -> list[BaseMessage]:
+        """What to send to the model: `system`, then the messages, of which the `last` are kept.
+
+        System messages in the conversation always stay, and no tool result loses its call.
+        """
+        kept = list(messages)
+        if last is not None and len(kept) > last:
+            talk = [m for m in kept if m.type != "system"]
+            start = max(0, len(talk) - last)
+            while start and talk[start].type == "tool":
+                start -= 1
+            kept = [m for m in kept if m.type == "system"] + talk[start:]
+        return [SystemMessage(system), *kept] if system else kept
+
+
+class _Steps:
+    """The graph's tasks as the run's steps."""
+
+    def __init__(self, scope: RunScope) -> None:
+        self._scope = scope
+        self._since: dict[str, float] = {}
+
+    async def started(self, task: Mapping[str, Any]) -> None:
+        self._since[task["id"]] = perf_counter()
+        await self._scope.emit(StepStarted(task["id"], task["name"]))
+
+    async def finished(self, task: Mapping[str, Any]) -> None:
+        since = self._since.pop(task["id"], None)
+        duration_ms = (perf_counter() - since) * 1_000 if since is not None else 0.0
+        await self._scope.emit(
+            StepFinished(
+                task["id"],
+                task["name"],
+                "error" if task.get("error") else "success",
+                duration_ms,
+                self._scope.attempts.pop(task["name"], 1),
+            )
+        )
+
+
+def _compiled(graph: StateGraph[Any, Any, Any, Any] | Graph) -> Graph:
+    return graph.compile() if isinstance(graph, StateGraph) else graph
+
+
+def _answers(result: object) -> Iterator[AIMessage]:
+    """Assistant messages in what a node returned."""
+    if isinstance(result, AIMessage):
+        yield result
+    elif isinstance(result, Mapping):
+        for value in result.values():
+            yield from _answers(value)
+    elif isinstance(result, list | tuple):
+        for value in result:
+            yield from _answers(value)
+
+
+async def _show(message: AIMessage, scope: RunScope) -> None:
+    if message.id in scope.shown:
+        return
+    if message.id:
+        scope.shown.add(message.id)
+    if message.text:
+        scope.spoke = True
+        await scope.emit(TextDelta(message.text))
+    own = {tool.name for tool in scope.input.options.tools}
+    for call in tool_calls_of(message):
+        if call.name in own:
+            delta = ToolCallDelta(scope.caller_calls, call.id, call.name, call.arguments)
+            scope.caller_calls += 1
+            scope.finish_reason = "tool_calls"
+            await scope.emit(delta)
+
+
+async def _show_chunk(chunk: object, scope: RunScope) -> None:
+    """A token of a model that is not the runtime's."""
+    if not isinstance(chunk, AIMessageChunk) or not chunk.id or chunk.id.startswith("msg_"):
+        return
+    scope.shown.add(chunk.id)
+    if chunk.text:
+        scope.spoke = True
+        await scope.emit(TextDelta(chunk.text))
+    if used := chunk.usage_metadata:
+        usage = Usage(used["input_tokens"], used["output_tokens"])
+        model = chunk.response_metadata.get("model_name", "")
+        await scope.emit(UsageReported(usage, model))

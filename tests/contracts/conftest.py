@@ -1,0 +1,107 @@
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from runtime.domain.repositories.runs import RunLog
+from runtime.domain.unit_of_work import UnitOfWorkFactory
+from runtime.infrastructure.database import create_engine, upgrade
+from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
+from tests.fakes import MemoryRunLog, MemoryStore, Published, memory_unit_of_work
+
+
+@dataclass(frozen=True)
+class Storage:
+    """One set of adapters over the same rows."""
+
+    uow: UnitOfWorkFactory
+    run_log: RunLog
+    published: Published
+
+
+def migrated(url: str) -> str:
+    async def run() -> None:
+        engine = create_engine(url)
+        await upgrade(engine)
+        await engine.dispose()
+
+    asyncio.run(run())
+    return url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    migrated(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres_url(postgres_url: str) -> str:
+    return migrated(postgres_url)
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copyfile(sqlite_template, tmp_path / 'test.db')}"
+
+
+@pytest.fixture
+def clean_postgres_url(migrated_postgres_url: str) -> str:
+    with psycopg.connect(migrated_postgres_url) as connection:
+        for table in ("runs", "audit", "agents", "agent_lines"):
+            connection.execute(f"DELETE FROM {table}")
+    return migrated_postgres_url
+
+
+def url_of(kind: str, request: pytest.FixtureRequest) -> str:
+    return str(
+        request.getfixturevalue("sqlite_url" if kind == "sqlite" else "clean_postgres_url")
+    )
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    return url_of(request.param, request)
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = create_engine(database_url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def storage_url(request: pytest.FixtureRequest) -> str:
+    return "memory:" if request.param == "memory" else url_of(request.param, request)
+
+
+@pytest.fixture
+async def storage(storage_url: str) -> AsyncIterator[Storage]:
+    published = Published()
+    if storage_url == "memory:":
+        store = MemoryStore()
+        memory = partial(memory_unit_of_work, store, published)
+        yield Storage(memory, MemoryRunLog(store), published)
+        return
+    engine = create_engine(storage_url)
+    yield Storage(partial(sql_unit_of_work, engine, published), SqlRunLog(engine), published)
+    await engine.dispose()
+
+
+@pytest.fixture
+def uow(storage: Storage) -> UnitOfWorkFactory:
+    return storage.uow
+
+
+@pytest.fixture
+def published(storage: Storage) -> Published:
+    return storage.published

@@ -1,0 +1,370 @@
+"""In-memory stand-ins for the ports, held to the same contract tests as the real adapters."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from runtime.domain.entities.agents import Agent, AgentLine
+from runtime.domain.entities.audit import AuditEntry
+from runtime.domain.entities.runs import Run, RunStatus
+from runtime.domain.errors import (
+    AgentExists,
+    AgentNotFound,
+    ConcurrentChange,
+    InvalidValue,
+    NameTaken,
+    RunNotFound,
+)
+from runtime.domain.events.base import Event
+from runtime.domain.repositories.agents import (
+    AgentFilter,
+    AgentLineRepository,
+    AgentRepository,
+)
+from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
+from runtime.domain.unit_of_work import Publish, UnitOfWork
+from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug
+from runtime.domain.value_objects.ids import AgentId, AuditId, LineId, ProjectId, RunId, UserId
+from runtime.domain.value_objects.pages import Page
+from runtime.infrastructure.repositories.agents import folded
+from runtime.infrastructure.repositories.base import MAX_KEY, storable
+from runtime.infrastructure.repositories.cursors import Cursors, Position
+
+T = TypeVar("T")
+
+
+# Storage
+
+
+@dataclass
+class Tables:
+    lines: dict[LineId, AgentLine] = field(default_factory=dict)
+    agents: dict[AgentId, Agent] = field(default_factory=dict)
+    audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
+    runs: dict[RunId, Run] = field(default_factory=dict)
+
+    def copy(self) -> "Tables":
+        return Tables(dict(self.lines), dict(self.agents), dict(self.audit), dict(self.runs))
+
+
+class MemoryStore:
+    """What is committed. One writer at a time, readers at any."""
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self.writer = asyncio.Lock()
+
+
+class MemoryTransaction:
+    """Reads what is committed until its first write, then its own copy."""
+
+    def __init__(self, store: MemoryStore, project: ProjectId) -> None:
+        self.project = project
+        self.seen: list[Agent | AgentLine] = []
+        self._store = store
+        self._own: Tables | None = None
+
+    @property
+    def tables(self) -> Tables:
+        return self._store.tables if self._own is None else self._own
+
+    async def writing(self) -> Tables:
+        if self._own is None:
+            await self._store.writer.acquire()
+            self._own = self._store.tables.copy()
+        return self._own
+
+    def commit(self) -> None:
+        if self._own is not None:
+            self._store.tables = self._own
+            self.close()
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own = None
+            self._store.writer.release()
+
+    def ours(self, rows: Iterable[T]) -> list[T]:
+        return [row for row in rows if getattr(row, "project_id") == self.project]  # noqa: B009
+
+
+class MemoryAgentRepository(AgentRepository):
+    def __init__(self, transaction: MemoryTransaction) -> None:
+        self._transaction = transaction
+
+    async def add(self, agent: Agent) -> None:
+        row = _agent_copy(_checked(agent))
+        tables = await self._transaction.writing()
+        if agent.id in tables.agents:
+            raise AgentExists(agent.id)
+        numbers = {(other.line_id, other.number) for other in tables.agents.values()}
+        if agent.line_id not in tables.lines or (agent.line_id, agent.number) in numbers:
+            raise ConcurrentChange(f"Agent line '{agent.slug}'")
+        tables.agents[agent.id] = row
+        self._transaction.seen.append(agent)
+
+    async def get(self, id: AgentId) -> Agent:
+        found = self._where(lambda agent: agent.id == id)
+        if not found:
+            raise AgentNotFound(id)
+        self._transaction.seen.append(found[0])
+        return found[0]
+
+    async def find(self, reference: ModelReference, owner: UserId) -> Agent | None:
+        name = reference.name
+        if reference.draft:
+            drafts = self._where(
+                lambda agent: (
+                    agent.slug.value == name
+                    and agent.owner_id == owner
+                    and agent.status in (AgentStatus.DRAFT, AgentStatus.SUBMITTED)
+                )
+            )
+            return max(drafts, key=lambda agent: agent.number, default=None)
+        if reference.version is not None:
+            versions = self._where(
+                lambda agent: agent.slug.value == name and agent.number == reference.version
+            )
+            return next(iter(versions), None)
+        published = [agent for agent in await self.published() if agent.slug.value == name]
+        return next(iter(published + self._where(lambda agent: agent.id == name)), None)
+
+    async def save(self, agent: Agent) -> None:
+        await self._check_state(agent)
+        agent.revision += 1
+        (await self._transaction.writing()).agents[agent.id] = _agent_copy(_checked(agent))
+        self._transaction.seen.append(agent)
+
+    async def remove(self, agent: Agent) -> None:
+        await self._check_state(agent)
+        del (await self._transaction.writing()).agents[agent.id]
+        self._transaction.seen.append(agent)
+
+    async def page(self, where: AgentFilter, *, limit: int, after: str | None) -> Page[Agent]:
+        found = self._where(lambda agent: _matches(agent, where))
+        return _page(Cursors("agents"), found, limit, after, _created)
+
+    async def published(self) -> list[Agent]:
+        pointers = {line.published_id for line in self._transaction.tables.lines.values()}
+        found = self._where(lambda agent: agent.id in pointers)
+        return sorted(found, key=lambda agent: agent.slug.value)
+
+    def _where(self, condition: Callable[[Agent], bool]) -> list[Agent]:
+        agents = self._transaction.ours(self._transaction.tables.agents.values())
+        return [_agent_copy(agent) for agent in agents if condition(agent)]
+
+    async def _check_state(self, agent: Agent) -> None:
+        rows = self._transaction.ours((await self._transaction.writing()).agents.values())
+        if (agent.id, agent.revision) not in {(row.id, row.revision) for row in rows}:
+            raise ConcurrentChange(f"Agent '{agent.id}'")
+
+
+class MemoryAgentLineRepository(AgentLineRepository):
+    def __init__(self, transaction: MemoryTransaction) -> None:
+        self._transaction = transaction
+
+    async def add(self, line: AgentLine) -> None:
+        row = _line_copy(_checked(line))
+        tables = await self._transaction.writing()
+        if line.id in tables.lines:
+            raise AgentExists(line.id)
+        if line.slug in {other.slug for other in self._transaction.ours(tables.lines.values())}:
+            raise NameTaken(line.slug)
+        tables.lines[line.id] = row
+        self._transaction.seen.append(line)
+
+    async def get(self, id: LineId) -> AgentLine:
+        line = await self.find(id)
+        if line is None:
+            raise AgentNotFound(id)
+        return line
+
+    async def find(self, id: LineId) -> AgentLine | None:
+        return self._first(lambda line: line.id == id)
+
+    async def find_by_slug(self, slug: Slug) -> AgentLine | None:
+        return self._first(lambda line: line.slug == slug)
+
+    async def save(self, line: AgentLine) -> None:
+        tables = await self._check_state(line)
+        line.revision += 1
+        tables.lines[line.id] = _line_copy(_checked(line))
+        self._transaction.seen.append(line)
+
+    async def remove(self, line: AgentLine) -> None:
+        tables = await self._check_state(line)
+        if line.id in {agent.line_id for agent in tables.agents.values()}:
+            raise ConcurrentChange(f"Agent line '{line.slug}'")
+        del tables.lines[line.id]
+        self._transaction.seen.append(line)
+
+    def _first(self, condition: Callable[[AgentLine], bool]) -> AgentLine | None:
+        lines = self._transaction.ours(self._transaction.tables.lines.values())
+        found = next((_line_copy(line) for line in lines if condition(line)), None)
+        if found is not None:
+            self._transaction.seen.append(found)
+        return found
+
+    async def _check_state(self, line: AgentLine) -> Tables:
+        tables = await self._transaction.writing()
+        rows = self._transaction.ours(tables.lines.values())
+        if (line.id, line.revision) not in {(row.id, row.revision) for row in rows}:
+            raise ConcurrentChange(f"Agent line '{line.slug}'")
+        return tables
+
+
+class MemoryAuditRepository(AuditRepository):
+    def __init__(self, transaction: MemoryTransaction) -> None:
+        self._transaction = transaction
+
+    async def add(self, entry: AuditEntry) -> None:
+        row = replace(_checked(entry), detail=_json_copy(entry.detail))
+        (await self._transaction.writing()).audit[entry.id] = row
+
+    async def of_line(self, id: LineId, *, limit: int, after: str | None) -> Page[AuditEntry]:
+        entries = self._transaction.ours(self._transaction.tables.audit.values())
+        found = [entry for entry in entries if entry.line_id == id]
+        return _page(
+            Cursors(f"audit/{id}"), found, limit, after, lambda entry: Position(entry.at, entry.id)
+        )
+
+
+class MemoryRunRepository(RunRepository):
+    def __init__(self, transaction: MemoryTransaction) -> None:
+        self._transaction = transaction
+
+    async def get(self, id: RunId) -> Run:
+        for run in self._runs():
+            if run.id == id:
+                return run
+        raise RunNotFound(id)
+
+    async def page(self, where: RunFilter, *, limit: int, after: str | None) -> Page[Run]:
+        found = [
+            run
+            for run in self._runs()
+            if where.agent_id in (None, run.agent_id)
+            and where.status in (None, run.status)
+            and where.session_id in (None, run.session_id)
+        ]
+        return _page(
+            Cursors("runs"), found, limit, after, lambda run: Position(run.started_at, run.id)
+        )
+
+    async def totals(self) -> RunTotals:
+        runs = self._runs()
+        failed = sum(run.status is RunStatus.FAILED for run in runs)
+        total_ms = sum(run.duration_ms for run in runs)
+        return RunTotals(len(runs), failed, total_ms / len(runs) if runs else 0.0)
+
+    def _runs(self) -> list[Run]:
+        return self._transaction.ours(self._transaction.tables.runs.values())
+
+
+class MemoryRunLog(RunLog):
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def write(self, runs: Sequence[Run]) -> None:
+        rows = [replace(_checked(run), metadata=_json_copy(run.metadata)) for run in runs]
+        async with self._store.writer:
+            tables = self._store.tables.copy()
+            for run in rows:
+                tables.runs.setdefault(run.id, run)
+            self._store.tables = tables
+
+
+class MemoryUnitOfWork(UnitOfWork):
+    def __init__(self, transaction: MemoryTransaction, publish: Publish) -> None:
+        self._transaction = transaction
+        self._publish = publish
+        self.agents: AgentRepository = MemoryAgentRepository(transaction)
+        self.lines: AgentLineRepository = MemoryAgentLineRepository(transaction)
+        self.audit: AuditRepository = MemoryAuditRepository(transaction)
+        self.runs: RunRepository = MemoryRunRepository(transaction)
+
+    async def commit(self) -> None:
+        self._transaction.commit()
+        for aggregate in self._transaction.seen:
+            while aggregate.events:
+                await self._publish(aggregate.events.pop(0))
+
+
+@asynccontextmanager
+async def memory_unit_of_work(
+    store: MemoryStore, publish: Publish, project: ProjectId
+) -> AsyncIterator[UnitOfWork]:
+    transaction = MemoryTransaction(store, project)
+    try:
+        yield MemoryUnitOfWork(transaction, publish)
+    finally:
+        transaction.close()
+
+
+class Published(list[Event]):
+    async def __call__(self, event: Event) -> None:
+        self.append(event)
+
+
+def _agent_copy(agent: Agent) -> Agent:
+    spec = replace(agent.spec, config=_json_copy(agent.spec.config))
+    return replace(agent, spec=spec, events=[])
+
+
+def _line_copy(line: AgentLine) -> AgentLine:
+    return replace(line, events=[])
+
+
+def _json_copy(value: Mapping[str, object]) -> Any:  # noqa: ANN401 - as `json.loads`
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except (ValueError, RecursionError) as error:
+        raise InvalidValue("A value is no JSON that can be stored.") from error
+    return json.loads(storable(text))
+
+
+def _checked(entity: T) -> T:
+    """Raises InvalidValue for texts that a database does not take."""
+    spec = getattr(entity, "spec", None)
+    for part in (entity, spec):
+        for name in getattr(part, "__dataclass_fields__", ()):
+            value = getattr(part, name)
+            if isinstance(value, str):
+                storable(value)
+                if name in ("project_id", "owner_id", "session_id") and len(value) > MAX_KEY:
+                    raise InvalidValue("An identifier is too long.", param=name)
+    return entity
+
+
+def _created(agent: Agent) -> Position:
+    return Position(agent.created_at, agent.id)
+
+
+def _matches(agent: Agent, where: AgentFilter) -> bool:
+    pairs = [
+        (where.status, agent.status),
+        (where.template_id, agent.spec.template.id),
+        (where.owner_id, agent.owner_id),
+        (where.line_id, agent.line_id),
+        (where.slug, agent.slug.value),
+        (where.agent_type, agent.spec.agent_type),
+    ]
+    named = where.name_contains is None or folded(where.name_contains) in folded(agent.spec.name)
+    return named and all(wanted in (None, given) for wanted, given in pairs)
+
+
+def _page(
+    cursors: Cursors,
+    found: Sequence[T],
+    limit: int,
+    after: str | None,
+    position: Callable[[T], Position],
+) -> Page[T]:
+    start = cursors.read(after) if after is not None else None
+    rest = [item for item in found if start is None or position(item) < start]
+    newest = sorted(rest, key=position, reverse=True)
+    return cursors.page(newest[: limit + 1], limit, position)

@@ -1,0 +1,173 @@
+"""Good answers, in OpenAI's shapes."""
+
+import asyncio
+import json
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from tests.upstream.wire import Behaviour, Exchange
+
+USAGE = {
+    "prompt_tokens": 9,
+    "completion_tokens": 12,
+    "total_tokens": 21,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 5},
+}
+
+
+def chunk(
+    delta: dict[str, Any] | None = None, *, finish: str | None = None, **fields: object
+) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta or {}, "logprobs": None, "finish_reason": finish}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1_700_000_000,
+        "model": "fake-1",
+        "service_tier": "default",
+        "system_fingerprint": "fp_fake",
+        "choices": [choice],
+        **fields,
+    }
+
+
+def event(payload: object) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps(payload)
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def sse(*payloads: object, done: bool = True) -> bytes:
+    return b"".join(map(event, payloads)) + (DONE if done else b"")
+
+
+def raw(body: bytes, content_type: str = "text/event-stream") -> "Behaviour":
+    """A 200 with exactly this body."""
+
+    async def answer(exchange: "Exchange") -> None:
+        await exchange.respond(200, body, {"Content-Type": content_type})
+
+    return answer
+
+
+def chunks(*payloads: object, done: bool = True) -> "Behaviour":
+    return raw(sse(*payloads, done=done))
+
+
+async def echo(exchange: "Exchange") -> None:
+    request = exchange.json
+    calls = tool_calls(request)
+    words, finish = ([], "tool_calls") if calls else text_of(request)
+    usage = {"prompt_tokens": _asked(request), "completion_tokens": len(words) or len(calls)}
+    usage["total_tokens"] = sum(usage.values())
+    if request.get("stream"):
+        await _stream(exchange, words, calls, finish, usage)
+    else:
+        await exchange.respond(200, orjson.dumps(_whole(words, calls, finish, usage)))
+
+
+async def _stream(
+    exchange: "Exchange",
+    words: Sequence[str],
+    calls: Sequence[dict[str, Any]],
+    finish: str,
+    usage: dict[str, int],
+) -> None:
+    delay_s = _option(exchange.json, "delay") / 1000
+    exchange.start()
+    await exchange.write(event(chunk({"role": "assistant", "content": None if calls else ""})))
+    for word in words:
+        if delay_s:
+            await asyncio.sleep(delay_s)
+        await exchange.write(event(chunk({"content": word})))
+    for index, call in enumerate(calls):
+        arguments = call["function"]["arguments"]
+        opening = {**call, "index": index, "function": {**call["function"], "arguments": ""}}
+        await exchange.write(event(chunk({"tool_calls": [opening]})))
+        for piece in (arguments[:5], arguments[5:]):
+            more = {"index": index, "function": {"arguments": piece}}
+            await exchange.write(event(chunk({"tool_calls": [more]})))
+    await exchange.write(event(chunk(finish=finish)))
+    if exchange.json.get("stream_options", {}).get("include_usage"):
+        await exchange.write(event({**chunk(), "choices": [], "usage": usage}))
+    await exchange.write(DONE)
+    await exchange.end()
+
+
+def _whole(
+    words: Sequence[str], calls: Sequence[dict[str, Any]], finish: str, usage: dict[str, int]
+) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None}
+    if calls:
+        message |= {"content": None, "tool_calls": calls}
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "fake-1",
+        "system_fingerprint": "fp_fake",
+        "choices": [choice],
+        "usage": usage,
+    }
+
+
+def last_user_text(request: dict[str, Any]) -> str:
+    for message in reversed(request["messages"]):
+        if message["role"] == "user":
+            return _text(message["content"])
+    return ""
+
+
+def text_of(request: dict[str, Any]) -> tuple[list[str], str]:
+    """The words of the answer, each with the blank behind it, and the finish reason."""
+    last = request["messages"][-1]
+    said = _text(last["content"])
+    text = f"The tool said: {said}" if last["role"] == "tool" else f"You said: {said}"
+    if count := _option(request, "words"):
+        text = " ".join(f"word{number}" for number in range(count))
+    stops = request.get("stop") or []
+    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
+    words = re.findall(r"\S+\s*", text[: min(ends, default=None)])
+    limit = request.get("max_completion_tokens") or request.get("max_tokens")
+    if limit and len(words) > limit:
+        return words[:limit], "length"
+    return words, "stop"
+
+
+def tool_calls(request: dict[str, Any]) -> list[dict[str, Any]]:
+    if request["messages"][-1]["role"] != "user" or request.get("tool_choice") == "none":
+        return []
+    said = last_user_text(request)
+    names = [tool["function"]["name"] for tool in request.get("tools", [])]
+    found = re.search(r"\{.*\}", said, re.DOTALL)
+    arguments = json.dumps(json.loads(found.group())) if found else "{}"
+    return [
+        {
+            "id": f"call_{number}",
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        }
+        for number, name in enumerate(name for name in names if name in said)
+    ]
+
+
+def _text(content: str | list[dict[str, Any]] | None) -> str:
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content)
+    return content or ""
+
+
+def _asked(request: dict[str, Any]) -> int:
+    return sum(len(_text(message["content"]).split()) for message in request["messages"])
+
+
+def _option(request: dict[str, Any], name: str) -> int:
+    found = re.search(rf"\b{name}:(\d+)", last_user_text(request))
+    return int(found.group(1)) if found else 0
