@@ -78,6 +78,10 @@ class MemoryTransaction:
             self._own = self._store.tables.copy()
         return self._own
 
+    def own(self, row: Agent | AgentLine | AuditEntry) -> None:
+        if row.project_id != self.project:
+            raise ValueError(f"a row of project {row.project_id} in a unit of another one")
+
     def commit(self) -> None:
         if self._own is not None:
             self._store.tables = self._own
@@ -97,6 +101,7 @@ class MemoryAgentRepository(AgentRepository):
         self._transaction = transaction
 
     async def add(self, agent: Agent) -> None:
+        self._transaction.own(agent)
         row = _agent_copy(_checked(agent))
         tables = await self._transaction.writing()
         if agent.id in tables.agents:
@@ -168,6 +173,7 @@ class MemoryAgentLineRepository(AgentLineRepository):
         self._transaction = transaction
 
     async def add(self, line: AgentLine) -> None:
+        self._transaction.own(line)
         row = _line_copy(_checked(line))
         tables = await self._transaction.writing()
         if line.id in tables.lines:
@@ -222,6 +228,7 @@ class MemoryAuditRepository(AuditRepository):
         self._transaction = transaction
 
     async def add(self, entry: AuditEntry) -> None:
+        self._transaction.own(entry)
         row = replace(_checked(entry), detail=_json_copy(entry.detail))
         (await self._transaction.writing()).audit[entry.id] = row
 

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, event, inspect, make_url, text
@@ -90,8 +90,7 @@ async def upgrade(engine: AsyncEngine) -> None:
     A schema newer than that is left alone: migrations only add. Raises DatabaseUnavailable.
     """
     with refusals():
-        if engine.dialect.name == "sqlite":
-            await asyncio.to_thread(_prepare_file, _file_of(engine.url))
+        await _prepare(engine.url)
         async with engine.connect() as connection:
             current = await connection.run_sync(_revision)
         if current < newest_revision():
@@ -103,6 +102,7 @@ async def upgrade(engine: AsyncEngine) -> None:
 async def migrating(url: str | URL) -> AsyncIterator[AsyncConnection]:
     """A transaction beside which no other migration runs; leaving the block commits it."""
     url = make_url(url)
+    await _prepare(url)
     if url.get_backend_name() == "sqlite":
         wait, lock = {"timeout": str(MIGRATION_WAIT_S)}, "BEGIN IMMEDIATE"
     else:
@@ -191,11 +191,19 @@ def _file_of(url: URL) -> Path:
     return Path(url.database)
 
 
+async def _prepare(url: URL) -> None:
+    if url.get_backend_name() == "sqlite":
+        await asyncio.to_thread(_prepare_file, _file_of(url))
+
+
 def _prepare_file(path: Path) -> None:
     """Make the file, for its owner only, and switch it to write-ahead logging for good."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # Never on a file that is there: closing it would drop the locks of every connection of
+        # this process (sqlite.org/howtocorrupt.html, §2.2).
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         connection = sqlite3.connect(path, timeout=MIGRATION_WAIT_S)
         try:
             _enable_wal(connection)

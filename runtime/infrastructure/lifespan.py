@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
 from runtime.infrastructure.container import Container
@@ -12,25 +12,21 @@ SWEEP_EVERY_S = 30
 @asynccontextmanager
 async def running(container: Container) -> AsyncIterator[None]:
     """Everything that has to be opened, in order, and closed again in the opposite one."""
-    await upgrade(container.engine())
-    _subscribe(container)
-    watcher, recorder = container.template_watcher(), container.recorder()
-    await watcher.start()
-    await container.seed_first_agent()()
-    recorder.start()
-    sweeping = asyncio.create_task(_sweep(container), name="instance-sweeper")
-    try:
+    container.started_at()
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(container.engine().dispose)
+        await upgrade(container.engine())
+        opened.push_async_callback(container.models().aclose)
+        opened.push_async_callback(container.recorder().stop)
+        container.recorder().start()
+        opened.push_async_callback(container.instances().aclose)
+        opened.push_async_callback(container.template_watcher().stop)
+        await container.template_watcher().start()
+        _subscribe(container)
+        await container.seed_first_agent()()
+        await opened.enter_async_context(_sweeping(container))
         yield
-    finally:
         container.admission().open = False
-        sweeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeping
-        await watcher.stop()
-        await container.instances().aclose()
-        await recorder.stop()
-        await container.models().aclose()
-        await container.engine().dispose()
 
 
 def _subscribe(container: Container) -> None:
@@ -44,7 +40,17 @@ def _subscribe(container: Container) -> None:
     events.subscribe(AgentRevoked, drop)
 
 
-async def _sweep(container: Container) -> None:
-    while True:
-        await asyncio.sleep(SWEEP_EVERY_S)
-        container.instances().sweep()
+@asynccontextmanager
+async def _sweeping(container: Container) -> AsyncIterator[None]:
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            container.instances().sweep()
+
+    task = asyncio.create_task(sweep(), name="instance-sweeper")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -6,7 +6,8 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from runtime.domain.events.runs import RunEvent
+from runtime.domain.errors import ExecutionFailed
+from runtime.domain.events.runs import RunEvent, TextDelta
 from runtime.domain.services.executor import AgentInstance, Emit, RunInput
 from runtime.domain.value_objects.chat import FinishReason
 
@@ -31,8 +32,21 @@ class RunScope:
     caller_calls: int = 0
     """How many calls the caller was asked to make; the next one gets this index."""
 
+    async def say(self, text: str) -> None:
+        """Send a piece of the answer that no model wrote."""
+        self.spoke = True
+        await self.emit(TextDelta(text))
+
 
 CURRENT: ContextVar[RunScope | None] = ContextVar("current_run", default=None)
+
+
+def current_run() -> RunScope:
+    """For code inside a node. Raises ExecutionFailed outside of a run."""
+    scope = CURRENT.get()
+    if scope is None:
+        raise ExecutionFailed("This only works inside a run.")
+    return scope
 
 
 async def events_of(instance: AgentInstance, input: RunInput) -> AsyncGenerator[RunEvent]:

@@ -1,6 +1,6 @@
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import MemoryRunLog, MemoryStore, Published, memory_unit_of_work
+
+Connect = Callable[[str], AsyncEngine]
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,7 @@ def clean_postgres_url(migrated_postgres_url: str) -> str:
 
 
 def url_of(kind: str, request: pytest.FixtureRequest) -> str:
-    return str(
-        request.getfixturevalue("sqlite_url" if kind == "sqlite" else "clean_postgres_url")
-    )
+    return str(request.getfixturevalue("sqlite_url" if kind == "sqlite" else "clean_postgres_url"))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -73,10 +73,22 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_engine(database_url)
-    yield engine
-    await engine.dispose()
+async def connect() -> AsyncIterator[Connect]:
+    """Makes engines that end with the test."""
+    engines: list[AsyncEngine] = []
+
+    def connect(url: str) -> AsyncEngine:
+        engines.append(create_engine(url))
+        return engines[-1]
+
+    yield connect
+    for engine in engines:
+        await engine.dispose()
+
+
+@pytest.fixture
+async def engine(database_url: str, connect: Connect) -> AsyncEngine:
+    return connect(database_url)
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -85,16 +97,14 @@ def storage_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def storage(storage_url: str) -> AsyncIterator[Storage]:
+async def storage(storage_url: str, connect: Connect) -> Storage:
     published = Published()
     if storage_url == "memory:":
         store = MemoryStore()
         memory = partial(memory_unit_of_work, store, published)
-        yield Storage(memory, MemoryRunLog(store), published)
-        return
-    engine = create_engine(storage_url)
-    yield Storage(partial(sql_unit_of_work, engine, published), SqlRunLog(engine), published)
-    await engine.dispose()
+        return Storage(memory, MemoryRunLog(store), published)
+    engine = connect(storage_url)
+    return Storage(partial(sql_unit_of_work, engine, published), SqlRunLog(engine), published)
 
 
 @pytest.fixture

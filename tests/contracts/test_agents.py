@@ -53,7 +53,7 @@ async def test_an_agent_reads_back_the_same(uow: UnitOfWorkFactory) -> None:
     agent.spec = replace(
         agent.spec,
         model="openai/gpt-4.1-mini",
-        description="Antwortet – immer.",
+        description="Antwortet immer, außer sonntags.",
         avatar_url="https://example.org/a.png",
         agent_type="task",
         version_type=VersionType.BETA,

@@ -64,37 +64,37 @@ class Desk:
 
     async def update(self, agent: Agent, change: AgentChange, **fields: object) -> Agent:
         handle = handlers.UpdateAgentHandler(self.uow, self._now, self._drafting)
-        command = {"actor": ANN, "id": agent.id, "change": change, **fields}
+        command = {"actor": ANN, "agent": agent.id, "change": change, **fields}
         return (await handle(UpdateAgent(**command))).agent  # type: ignore[arg-type]
 
     async def submit(self, agent: Agent) -> Agent:
         handle = handlers.SubmitAgentHandler(self.uow, self._now)
-        return (await handle(SubmitAgent(actor=ANN, id=agent.id))).agent
+        return (await handle(SubmitAgent(actor=ANN, agent=agent.id))).agent
 
     async def approve(self, agent: Agent, actor: Principal = ROB, **fields: str) -> Agent:
         handle = handlers.ApproveAgentHandler(self.uow, self._now)
-        return (await handle(ApproveAgent(actor=actor, id=agent.id, **fields))).agent
+        return (await handle(ApproveAgent(actor=actor, agent=agent.id, **fields))).agent
 
     async def reject(self, agent: Agent, reason: str) -> Agent:
         handle = handlers.RejectAgentHandler(self.uow, self._now)
-        return (await handle(RejectAgent(actor=ROB, id=agent.id, reason=reason))).agent
+        return (await handle(RejectAgent(actor=ROB, agent=agent.id, reason=reason))).agent
 
     async def revoke(self, agent: Agent) -> Agent:
         handle = handlers.RevokeAgentHandler(self.uow, self._now)
-        return (await handle(RevokeAgent(actor=ROB, id=agent.id))).agent
+        return (await handle(RevokeAgent(actor=ROB, agent=agent.id))).agent
 
     async def roll_back(self, agent: Agent, to: int | None = None) -> Agent:
         handle = handlers.RollBackAgentHandler(self.uow, self._now)
-        return (await handle(RollBackAgent(actor=ROB, id=agent.id, to=to))).agent
+        return (await handle(RollBackAgent(actor=ROB, agent=agent.id, to=to))).agent
 
     async def new_version(self, agent: Agent, change: AgentChange | None = None) -> Agent:
         handle = handlers.NewVersionHandler(self.uow, self._now, self._drafting)
-        command = NewVersion(actor=ANN, id=agent.id, change=change or AgentChange())
+        command = NewVersion(actor=ANN, agent=agent.id, change=change or AgentChange())
         return (await handle(command)).agent
 
     async def delete(self, agent: Agent, actor: Principal = ROB) -> None:
         handle = handlers.DeleteAgentHandler(self.uow, self._now)
-        await handle(DeleteAgent(actor=actor, id=agent.id))
+        await handle(DeleteAgent(actor=actor, agent=agent.id))
 
     async def release(self, agent: Agent) -> Agent:
         await self.submit(agent)

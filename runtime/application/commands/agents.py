@@ -1,3 +1,5 @@
+"""In all of them `agent` is an id, or what `model` accepts: `support`, `support@v2`, `support@draft`."""
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -42,7 +44,7 @@ class CreateAgent:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateAgent:
     actor: Principal
-    id: AgentId
+    agent: str
     change: AgentChange
     if_match: str | None = None
     replace_config: bool = True
@@ -52,14 +54,14 @@ class UpdateAgent:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmitAgent:
     actor: Principal
-    id: AgentId
+    agent: str
     if_match: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproveAgent:
     actor: Principal
-    id: AgentId
+    agent: str
     if_match: str | None = None
     content_hash: str | None = None
     """Of what the reviewer read; something else by now is refused."""
@@ -68,7 +70,7 @@ class ApproveAgent:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectAgent:
     actor: Principal
-    id: AgentId
+    agent: str
     reason: str
     if_match: str | None = None
 
@@ -76,7 +78,7 @@ class RejectAgent:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeAgent:
     actor: Principal
-    id: AgentId
+    agent: str
     reason: str = ""
     if_match: str | None = None
 
@@ -85,26 +87,26 @@ class RevokeAgent:
 class RollBackAgent:
     """Publish an earlier version of the line again.
 
-    The version is `to`; without it, `id` itself where that is a superseded version, else the
-    newest superseded version before `id`.
+    The version is `to`; without it, `agent` itself where that is a superseded version, else the
+    newest superseded version before it.
     """
 
     actor: Principal
-    id: AgentId
+    agent: str
     to: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewVersion:
-    """A draft with the content of `id`, for another template version its config migrated."""
+    """A draft with the content of `agent`, for another template version its config migrated."""
 
     actor: Principal
-    id: AgentId
+    agent: str
     change: AgentChange = field(default_factory=AgentChange)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteAgent:
     actor: Principal
-    id: AgentId
+    agent: str
     if_match: str | None = None

@@ -16,6 +16,7 @@ from runtime.application.commands.agents import (
     SubmitAgent,
     UpdateAgent,
 )
+from runtime.application.queries.agents import one_agent
 from runtime.application.services.auditing import AuditTrail
 from runtime.application.services.drafting import Drafted, Drafting
 from runtime.domain.entities.agents import Agent, AgentLine
@@ -53,9 +54,11 @@ class AgentHandler:
         return self.uow(actor.project_id)
 
 
-async def _read(work: UnitOfWork, id: AgentId, if_match: str | None) -> Agent:
+async def _read(
+    work: UnitOfWork, actor: Principal, reference: str, if_match: str | None = None
+) -> Agent:
     """Raises AgentNotFound, StaleVersion."""
-    agent = await work.agents.get(id)
+    agent = await one_agent(work, actor, reference)
     if if_match is not None and if_match not in ("*", agent.etag):
         raise StaleVersion(agent.etag)
     return agent
@@ -157,7 +160,7 @@ class UpdateAgentHandler(AgentHandler):
         """Raises AgentNotFound, StaleVersion, TransitionRefused, and what Drafting raises."""
         at = self.now()
         async with self.opened(command.actor, "change an agent") as work:
-            agent = await _read(work, command.id, command.if_match)
+            agent = await _read(work, command.actor, command.agent, command.if_match)
             trail = AuditTrail(agent)
             drafted = self.drafting.changed(
                 agent.spec, command.change, replace_config=command.replace_config
@@ -174,7 +177,7 @@ class SubmitAgentHandler(AgentHandler):
     async def __call__(self, command: SubmitAgent) -> Changed:
         at = self.now()
         async with self.opened(command.actor, "submit an agent") as work:
-            agent = await _read(work, command.id, command.if_match)
+            agent = await _read(work, command.actor, command.agent, command.if_match)
             trail = AuditTrail(agent)
             agent.submit(at)
             await work.agents.save(agent)
@@ -189,7 +192,7 @@ class ApproveAgentHandler(AgentHandler):
         """Raises AgentNotFound, StaleVersion, TransitionRefused, Forbidden."""
         at = self.now()
         async with self.uow(command.actor.project_id) as work:
-            agent = await _read(work, command.id, command.if_match)
+            agent = await _read(work, command.actor, command.agent, command.if_match)
             trail = AuditTrail(agent)
             if command.content_hash not in (None, agent.spec.content_hash):
                 raise StaleVersion(agent.etag)
@@ -212,7 +215,7 @@ class RejectAgentHandler(AgentHandler):
             raise InvalidValue("Say why: the author reads the reason.", param="reason")
         at = self.now()
         async with self.uow(command.actor.project_id) as work:
-            agent = await _read(work, command.id, command.if_match)
+            agent = await _read(work, command.actor, command.agent, command.if_match)
             trail = AuditTrail(agent)
             agent.reject(command.actor, command.reason, at)
             await work.agents.save(agent)
@@ -227,7 +230,7 @@ class RevokeAgentHandler(AgentHandler):
     async def __call__(self, command: RevokeAgent) -> Changed:
         at = self.now()
         async with self.uow(command.actor.project_id) as work:
-            agent = await _read(work, command.id, command.if_match)
+            agent = await _read(work, command.actor, command.agent, command.if_match)
             trail = AuditTrail(agent)
             agent.revoke(command.actor, at)
             await _withdraw(work, agent)
@@ -244,7 +247,7 @@ class RollBackAgentHandler(AgentHandler):
         """The version that is published now. Raises AgentNotFound, TransitionRefused."""
         at = self.now()
         async with self.uow(command.actor.project_id) as work:
-            named = await work.agents.get(command.id)
+            named = await _read(work, command.actor, command.agent)
             agent = await self._target(work, named, command)
             trail = AuditTrail(agent)
             agent.restore(command.actor, at)
@@ -282,7 +285,7 @@ class NewVersionHandler(AgentHandler):
         """Raises AgentNotFound, ConcurrentChange, and what Drafting raises."""
         at = self.now()
         async with self.opened(command.actor, "make a version") as work:
-            base = await work.agents.get(command.id)
+            base = await _read(work, command.actor, command.agent)
             drafted = self.drafting.changed(base.spec, command.change, replace_config=False)
             line = await work.lines.get(base.line_id)
             agent = line.new_version(
@@ -311,7 +314,7 @@ class DeleteAgentHandler(AgentHandler):
         """
         at = self.now()
         async with self.opened(command.actor, "delete an agent") as work:
-            agent = await _read(work, command.id, command.if_match)
+            agent = await _read(work, command.actor, command.agent, command.if_match)
             if agent.status is not AgentStatus.DRAFT and not command.actor.has(Role.REVIEWER):
                 raise Forbidden("Only a reviewer deletes what is, or was, in review.")
             trail = AuditTrail(agent)

@@ -26,9 +26,9 @@ class AgentQueries:
     templates: TemplateCatalog
 
     async def get(self, actor: Principal, reference: str) -> Agent:
-        """By id, or by what `model` accepts. Raises AgentNotFound."""
+        """Raises AgentNotFound."""
         async with self.uow(actor.project_id) as work:
-            return await _one(work, actor, reference)
+            return await one_agent(work, actor, reference)
 
     async def page(
         self, actor: Principal, where: AgentFilter, *, limit: int, after: str | None
@@ -41,7 +41,7 @@ class AgentQueries:
     ) -> Page[Agent]:
         """Every version of the agent's line. Raises AgentNotFound."""
         async with self.uow(actor.project_id) as work:
-            agent = await _one(work, actor, id)
+            agent = await one_agent(work, actor, id)
             where = AgentFilter(line_id=agent.line_id)
             return await work.agents.page(where, limit=limit, after=after)
 
@@ -52,7 +52,7 @@ class AgentQueries:
         Raises AgentNotFound.
         """
         async with self.uow(actor.project_id) as work:
-            after = await _one(work, actor, id)
+            after = await one_agent(work, actor, id)
             before = await self._base(work, actor, after, against)
         return Difference(before, after, self._changes(before, after))
 
@@ -61,7 +61,7 @@ class AgentQueries:
     ) -> Page[AuditEntry]:
         """The trail of the agent's whole line. Raises AgentNotFound."""
         async with self.uow(actor.project_id) as work:
-            agent = await _one(work, actor, id)
+            agent = await one_agent(work, actor, id)
             return await work.audit.of_line(agent.line_id, limit=limit, after=after)
 
     async def models(self, caller: Principal) -> Sequence[Agent]:
@@ -76,8 +76,8 @@ class AgentQueries:
         if against is not None:
             number = against.removeprefix("v")
             if number.isdecimal() and against != number:
-                return await _one(work, actor, f"{agent.slug}@{against}")
-            return await _one(work, actor, against)
+                return await one_agent(work, actor, f"{agent.slug}@{against}")
+            return await one_agent(work, actor, against)
         published = await work.agents.find(ModelReference(agent.slug.value), actor.user_id)
         if published and published.id != agent.id:
             return published
@@ -95,7 +95,8 @@ class AgentQueries:
         return differences(before.spec, after.spec, schema)
 
 
-async def _one(work: UnitOfWork, actor: Principal, reference: str) -> Agent:
+async def one_agent(work: UnitOfWork, actor: Principal, reference: str) -> Agent:
+    """By id, or by what `model` accepts. Raises AgentNotFound."""
     agent = await work.agents.find(ModelReference.parse(reference), actor.user_id)
     if agent is None:
         raise AgentNotFound(reference)

@@ -1,7 +1,6 @@
 """Arithmetic on a whitelist of syntax: nothing in an expression is ever evaluated as Python."""
 
 import ast
-import cmath
 import math
 import operator
 from collections.abc import Callable, Mapping
@@ -15,7 +14,10 @@ MAX_LENGTH = 500
 MAX_DEPTH = 40
 MAX_BITS = 2_048
 """Largest whole number on the way to the result; about 616 digits."""
-EXACT_POWER = 1e15
+MAX_DIGITS = 300
+"""Furthest place that a number is rounded to, on either side of the point."""
+EXACT_BELOW = 1e15
+"""A floating-point number up to here has all digits of its whole part."""
 
 Number = int | float
 
@@ -59,7 +61,7 @@ def written(value: Number) -> str:
     """Whole numbers as such, others with at most 15 significant digits."""
     if isinstance(value, int):
         return str(value)
-    if value.is_integer() and abs(value) < EXACT_POWER:
+    if value.is_integer() and abs(value) < EXACT_BELOW:
         return str(int(value))
     return f"{value:.15g}"
 
@@ -79,9 +81,7 @@ def _value(node: ast.expr, depth: int) -> Number:
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
             return _UNARY[type(op)](_value(operand, depth - 1))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _applied(
-                _BINARY[type(op)], _value(left, depth - 1), _value(right, depth - 1)
-            )
+            return _applied(_BINARY[type(op)], _value(left, depth - 1), _value(right, depth - 1))
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
             if name not in _FUNCTIONS:
                 raise ToolProblem(f"Unknown function '{name}'. There are: {', '.join(_FUNCTIONS)}.")
@@ -97,7 +97,7 @@ def _applied(function: Callable[..., Any], *values: Number) -> Number:
     except ZeroDivisionError:
         raise ToolProblem("Division by zero.") from None
     except OverflowError:
-        raise _too_large() from None
+        raise ToolProblem("The result is too large.") from None
     except ValueError:
         raise ToolProblem("The result is not a real number.") from None
     except TypeError:
@@ -105,26 +105,28 @@ def _applied(function: Callable[..., Any], *values: Number) -> Number:
 
 
 def _checked(value: Number | complex) -> Number:
-    if isinstance(value, complex) or (isinstance(value, float) and cmath.isnan(value)):
+    if isinstance(value, complex) or (isinstance(value, float) and math.isnan(value)):
         raise ToolProblem("The result is not a real number.")
-    if isinstance(value, int) and value.bit_length() > MAX_BITS or math.isinf(value):
-        raise _too_large()
+    huge = value.bit_length() > MAX_BITS if isinstance(value, int) else math.isinf(value)
+    if huge:
+        raise ToolProblem("The result is too large.")
     return value
 
 
-def _too_large() -> ToolProblem:
-    return ToolProblem("The result is too large.")
-
-
-def _power(base: Number, exponent: Number) -> Number | complex:
+def _power(base: Number, exponent: Number) -> Any:  # noqa: ANN401 - may be complex
     """Refuses a huge result before it is computed."""
     if isinstance(base, int) and isinstance(exponent, int):
         if abs(base) <= 1:
-            return base ** (exponent % 2) if exponent > 0 or base else base**exponent
+            return base ** (exponent % 2) if base else base**exponent
         if exponent * (base.bit_length() - 1) > MAX_BITS:
             raise OverflowError
-    power: Number | complex = base**exponent
-    return power
+    return base**exponent
+
+
+def _round(value: Number, digits: int = 0) -> Number:
+    if abs(digits) > MAX_DIGITS:
+        raise ValueError
+    return round(value, digits)
 
 
 def _log(value: Number, base: Number = math.e) -> float:
@@ -141,7 +143,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "log10": math.log10,
     "exp": math.exp,
     "abs": abs,
-    "round": round,
+    "round": _round,
     "min": min,
     "max": max,
     "floor": math.floor,

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,9 +30,11 @@ def current_time(now: Callable[[], datetime]) -> FunctionTool[Place]:
     )
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    if name.strip().upper() in ("", "UTC"):
+        return UTC
     try:
-        return ZoneInfo(name.strip() or "UTC")
+        return ZoneInfo(name.strip())
     # A name that is a folder, or no path at all, makes zoneinfo fail in further ways.
     except (KeyError, ValueError, OSError):
         raise ToolProblem(

@@ -30,7 +30,8 @@ class BuiltinTools(ToolService):
     def __init__(self, extra: Iterable[Tool] = (), *, now: Callable[[], datetime] = _now) -> None:
         """Raises ValueError when two tools have the same name."""
         self._tools: dict[str, Tool] = {}
-        for tool in (calculator(), current_time(now), *extra):
+        tools: list[Tool] = [calculator(), current_time(now), *extra]
+        for tool in tools:
             if tool.spec.name in self._tools:
                 raise ValueError(f"there are two tools named {tool.spec.name}")
             self._tools[tool.spec.name] = tool

@@ -18,7 +18,6 @@ from runtime.domain.events.runs import (
     RunEvent,
     StepFinished,
     StepStarted,
-    TextDelta,
     ToolCallDelta,
     UsageReported,
 )
@@ -170,8 +169,7 @@ async def _show(message: AIMessage, scope: RunScope) -> None:
     if message.id:
         scope.shown.add(message.id)
     if message.text:
-        scope.spoke = True
-        await scope.emit(TextDelta(message.text))
+        await scope.say(message.text)
     own = {tool.name for tool in scope.input.options.tools}
     for call in tool_calls_of(message):
         if call.name in own:
@@ -187,8 +185,7 @@ async def _show_chunk(chunk: object, scope: RunScope) -> None:
         return
     scope.shown.add(chunk.id)
     if chunk.text:
-        scope.spoke = True
-        await scope.emit(TextDelta(chunk.text))
+        await scope.say(chunk.text)
     if used := chunk.usage_metadata:
         usage = Usage(used["input_tokens"], used["output_tokens"])
         model = chunk.response_metadata.get("model_name", "")

@@ -146,7 +146,7 @@ class RuntimeChatModel(BaseChatModel):
 
     def bind_tools(
         self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool | ToolSpec],
         *,
         tool_choice: str | None = None,
         **kwargs: Any,  # noqa: ANN401 - as in langchain

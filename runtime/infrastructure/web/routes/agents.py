@@ -33,7 +33,7 @@ from runtime.domain.value_objects.agents import (
     line_id,
     version_number,
 )
-from runtime.domain.value_objects.ids import AgentId, LineId, UserId
+from runtime.domain.value_objects.ids import LineId, UserId
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import After, Limit, provided
 from runtime.infrastructure.web.requests import StrictRoute
@@ -139,7 +139,7 @@ async def update_agent(
     """Change a draft. Fields that are not sent stay; `template_config` is replaced whole."""
     command = UpdateAgent(
         actor=caller,
-        id=AgentId(id),
+        agent=id,
         change=body.change(body.template_id),
         if_match=if_match,
     )
@@ -158,7 +158,7 @@ async def patch_agent(
     """Change a draft; of `template_config` too, only the fields that are sent."""
     command = UpdateAgent(
         actor=caller,
-        id=AgentId(id),
+        agent=id,
         change=body.change(body.template_id),
         if_match=if_match,
         replace_config=False,
@@ -174,7 +174,7 @@ async def delete_agent(
     if_match: IfMatch = None,
 ) -> AgentDeleted:
     """Remove a version, and its line with the last one. The audit trail stays."""
-    await handle(DeleteAgent(actor=caller, id=AgentId(id), if_match=if_match))
+    await handle(DeleteAgent(actor=caller, agent=id, if_match=if_match))
     return AgentDeleted(agent_id=id, message="Agent deleted.")
 
 
@@ -187,7 +187,7 @@ async def submit_agent(
     if_match: IfMatch = None,
 ) -> AgentChanged:
     """Put a draft into review."""
-    changed = await handle(SubmitAgent(actor=caller, id=AgentId(id), if_match=if_match))
+    changed = await handle(SubmitAgent(actor=caller, agent=id, if_match=if_match))
     return _changed(changed, response, "Agent submitted for review.")
 
 
@@ -203,7 +203,7 @@ async def approve_agent(
     """Publish a reviewed version: from now on the line's name leads to it."""
     command = ApproveAgent(
         actor=caller,
-        id=AgentId(id),
+        agent=id,
         if_match=if_match,
         content_hash=body.content_hash if body else None,
     )
@@ -221,7 +221,7 @@ async def reject_agent(
     if_match: IfMatch = None,
 ) -> AgentChanged:
     """Send a version back to its author, as a draft."""
-    command = RejectAgent(actor=caller, id=AgentId(id), reason=body.reason, if_match=if_match)
+    command = RejectAgent(actor=caller, agent=id, reason=body.reason, if_match=if_match)
     return _changed(await handle(command), response, "Agent rejected; it is a draft again.")
 
 
@@ -236,7 +236,7 @@ async def revoke_agent(
 ) -> AgentChanged:
     """Withdraw a version for good: nobody can call it any more."""
     command = RevokeAgent(
-        actor=caller, id=AgentId(id), reason=body.reason if body else "", if_match=if_match
+        actor=caller, agent=id, reason=body.reason if body else "", if_match=if_match
     )
     return _changed(await handle(command), response, "Agent revoked.")
 
@@ -251,7 +251,7 @@ async def roll_back_agent(
 ) -> AgentChanged:
     """Publish an earlier version again. Answers with the version that is published now."""
     to = version_number(body.to) if body and body.to else None
-    changed = await handle(RollBackAgent(actor=caller, id=AgentId(id), to=to))
+    changed = await handle(RollBackAgent(actor=caller, agent=id, to=to))
     message = f"'{changed.agent.slug}' is {changed.agent.version} again."
     return _changed(changed, response, message)
 
@@ -269,7 +269,7 @@ async def new_version(
     With another `template_version_id` the configuration is migrated.
     """
     body = body or NewVersionIn()
-    command = NewVersion(actor=caller, id=AgentId(id), change=body.change(body.template_id))
+    command = NewVersion(actor=caller, agent=id, change=body.change(body.template_id))
     changed = await handle(command)
     response.headers["Location"] = f"/v1/agents/{changed.agent.id}"
     return _changed(changed, response, f"Version {changed.agent.version} created.")

@@ -1,0 +1,48 @@
+from typing import Any
+
+from langgraph.graph import START, MessagesState, StateGraph
+from pydantic import Field
+
+from runtime.templates.config import GenerationConfig
+from runtime.templates.langgraph import LangGraphTemplate
+
+
+class SimpleConfig(GenerationConfig):
+    system_prompt: str = Field(
+        default="You are a helpful assistant.",
+        max_length=32_000,
+        title="System prompt",
+        description="What the model is told before every conversation. Empty: nothing.",
+        json_schema_extra={"section": "Instructions"},
+    )
+    history_messages: int = Field(
+        default=40,
+        ge=1,
+        le=1_000,
+        title="Messages remembered",
+        description="How many of the latest messages the model gets to see.",
+        json_schema_extra={"section": "Conversation"},
+    )
+
+
+class SimpleTemplate(LangGraphTemplate[SimpleConfig]):
+    """One model call per answer, with a system prompt of your own. The fastest way to an agent."""
+
+    template_id = "langgraph-simple-test"
+    template_name = "Simple chat"
+    agent_type = "conversation"
+    Config = SimpleConfig
+
+    def build_graph(self) -> StateGraph[Any, Any, Any, Any]:
+        graph = StateGraph(MessagesState)
+        graph.add_node("answer", self._answer)
+        graph.add_edge(START, "answer")
+        return graph
+
+    async def _answer(self, state: MessagesState) -> dict[str, Any]:
+        messages = self.conversation(
+            state["messages"],
+            system=self.config.system_prompt,
+            last=self.config.history_messages,
+        )
+        return {"messages": [await self.model.ainvoke(messages)]}
