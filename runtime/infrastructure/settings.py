@@ -1,33 +1,51 @@
 """What an operator sets, by environment, `.env` or `runtime.toml`; the first of these wins."""
 
+import difflib
 import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
+PREFIX = "RUNTIME_"
+MIN_TOKEN = 16
+_DATABASE = re.compile(r"(sqlite(\+\w+)?:///|postgres(ql)?(\+\w+)?://)[^/:]")
+
 
 class Settings(BaseSettings):
-    """Every name is read from the environment with the prefix `RUNTIME_`."""
+    """Every name is read from the environment with the prefix `RUNTIME_`.
+
+    An empty value stands for the default and hides what the files say.
+    """
 
     model_config = SettingsConfigDict(
-        env_prefix="RUNTIME_",
+        env_prefix=PREFIX,
         env_file=".env",
         toml_file="runtime.toml",
-        extra="ignore",
-        env_ignore_empty=True,
+        dotenv_filtering="match_prefix",
+        extra="forbid",
         validate_default=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
     )
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    """0: any free one; it is printed."""
+    url: str = ""
+    """Where the command line finds the runtime; empty: on `host` and `port`."""
     data_dir: Path = Path("./var")
     database_url: str = ""
     """Empty: a SQLite file in `data_dir`."""
@@ -36,7 +54,9 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     """The platform's token; two, separated by a comma, are both accepted while one rotates in."""
     secret_key: SecretStr | None = None
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    grace_s: int = Field(default=10, ge=0, le=3_600)
+    """How long running answers may take to finish once the runtime is told to stop."""
     allowed_egress: Annotated[list[str], NoDecode] = []
     allowed_hosts: Annotated[list[str], NoDecode] = []
     """Further names in the `Host` header that are ours, beside loopback and `host`."""
@@ -63,6 +83,16 @@ class Settings(BaseSettings):
     model_attempts: int = Field(default=3, ge=1, le=10)
     """Tries of one model call, the first included; only before its first token."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # An empty secret is not dropped: whoever sets one does not mean "let everybody in".
+        return {
+            name: value
+            for name, value in values.items()
+            if value != "" or name in ("token", "secret_key")
+        }
+
     @field_validator("template_dirs", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
@@ -73,6 +103,46 @@ class Settings(BaseSettings):
     def _split_names(cls, value: object) -> object:
         return _split(value) if isinstance(value, str) else value
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("token")
+    @classmethod
+    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            each = [part.strip() for part in value.get_secret_value().split(",")]
+            if min(map(len, each)) < MIN_TOKEN:
+                raise ValueError(
+                    f"must have at least {MIN_TOKEN} characters; "
+                    "make one with `openssl rand -hex 32`, or unset it"
+                )
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().strip():
+            raise ValueError("must not be blank; make one with `openssl rand -hex 32`, or unset it")
+        return value
+
+    @field_validator("url", "openai_base_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if value and not _is_http(value):
+            raise ValueError("must be an address that begins with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not (_DATABASE.match(value) and _port_is_valid(value)):
+            raise ValueError(
+                "must be sqlite:///path/to/file or postgresql://user:password@host:5432/name"
+            )
+        return value
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -82,12 +152,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (
-            init_settings,
-            env_settings,
-            dotenv_settings,
-            TomlConfigSettingsSource(settings_cls),
-        )
+        return init_settings, env_settings, dotenv_settings, _TomlFile(settings_cls)
 
     @property
     def openai_configured(self) -> bool:
@@ -114,13 +179,68 @@ class Settings(BaseSettings):
         return url
 
     def masked(self) -> dict[str, Any]:
-        """The effective values, secrets as '***'."""
+        """The effective values by the names of their environment variables, secrets as '***'."""
         shown = {name: getattr(self, name) for name in type(self).model_fields}
         shown["database_url"] = _without_password(self.database)
+        shown["openai_base_url"] = _without_password(self.openai_base_url)
+        shown["url"] = _without_password(self.url)
+        return {variable(name): _plain(value) for name, value in shown.items()}
+
+
+class _TomlFile(TomlConfigSettingsSource):
+    """Names as they are here or as in the environment, at the top or under `[runtime]`."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:  # noqa: ANN401 - as in the base
+        try:
+            content = super()._read_file(file_path)
+        except ValueError as error:
+            raise SettingsError(f"{file_path} is not valid TOML: {error}") from error
+        table = content.pop("runtime", {})
+        if not isinstance(table, dict):
+            table = {"runtime": table}
         return {
-            name: "***" if isinstance(value, SecretStr) else _plain(value)
-            for name, value in shown.items()
+            name.lower().removeprefix(PREFIX.lower()): value
+            for name, value in {**content, **table}.items()
         }
+
+
+def variable(field: str) -> str:
+    """`port` → `RUNTIME_PORT`."""
+    known = Settings.model_fields.get(field)
+    alias = known.validation_alias if known else None
+    return alias if isinstance(alias, str) else PREFIX + field.upper()
+
+
+def explained(error: ValidationError) -> list[str]:
+    """One line for each setting that is wrong; the values, which may be secrets, are in none."""
+    return [_line(problem["loc"], problem["type"], problem["msg"]) for problem in error.errors()]
+
+
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """Variables that look like a setting and are none.
+
+    Only near misses: an orchestrator puts names of its own under any prefix.
+    """
+    known = [variable(name) for name in Settings.model_fields]
+    return [
+        f"{name} is not a setting; did you mean {near[0]}?"
+        for name in sorted(environment)
+        if name.startswith(PREFIX)
+        and name not in known
+        and (near := difflib.get_close_matches(name, known, 1, 0.85))
+    ]
+
+
+def _line(location: Iterable[int | str], kind: str, message: str) -> str:
+    field, *rest = (str(part) for part in location) if location else ("",)
+    # pydantic reports an aliased field by its alias.
+    name = field if field.isupper() else variable(field)
+    if kind == "extra_forbidden":
+        known = [variable(each) for each in Settings.model_fields]
+        near = difflib.get_close_matches(name, known, 1)
+        return f"{name}: there is no such setting{f'; did you mean {near[0]}?' if near else ''}"
+    at = ".".join([name, *rest])
+    return f"{at}: {message.removeprefix('Value error, ')}"
 
 
 def _split(text: str) -> list[str]:
@@ -128,12 +248,25 @@ def _split(text: str) -> list[str]:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, SecretStr):
+        return "***"
     if isinstance(value, list):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, Path) else value
 
 
-def _without_password(url: str) -> str:
-    from sqlalchemy import make_url
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://")) and _port_is_valid(url)
 
-    return make_url(url).render_as_string(hide_password=True)
+
+def _port_is_valid(url: str) -> bool:
+    try:
+        return urlsplit(url).port is None or True
+    except ValueError:
+        return False
+
+
+def _without_password(url: str) -> str:
+    """Hides too much rather than too little of an address that is oddly written."""
+    hidden = re.sub(r"^([^:]+://[^:@/?]*):.*@", r"\1:***@", url)
+    return re.sub(r"(password=)[^&]*", r"\1***", hidden)

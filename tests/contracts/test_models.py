@@ -181,11 +181,15 @@ async def test_a_tool_result_is_answered(models: ModelService) -> None:
     assert finish_of(events).reason == "stop"
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-async def test_the_token_limit_ends_an_answer(models: ModelService, name: str) -> None:
-    *deltas, usage, finished = await answer(
-        models, user("Hello there"), options=GenerationOptions(**{name: 2})
-    )
+@pytest.mark.parametrize(
+    "options",
+    [GenerationOptions(max_tokens=2), GenerationOptions(max_completion_tokens=2)],
+    ids=["max_tokens", "max_completion_tokens"],
+)
+async def test_the_token_limit_ends_an_answer(
+    models: ModelService, options: GenerationOptions
+) -> None:
+    *deltas, usage, finished = await answer(models, user("Hello there"), options=options)
 
     assert len(deltas) == 2
     assert isinstance(usage, UsageReported)

@@ -111,16 +111,17 @@ async def test_events_are_published_once_after_commit(
 ) -> None:
     line = a_line()
     agent = a_version(line)
+    agent.submit(NOON)
+    both = [AgentCreated(agent.id, line.id), AgentSubmitted(agent.id, line.id)]
     async with uow(PROJECT) as work:
         await work.lines.add(line)
         await work.agents.add(agent)
-        agent.submit(NOON)
-        await work.agents.save(agent)
         assert published == []
         await work.commit()
+        assert published == both
         await work.commit()
 
-    assert published == [AgentCreated(agent.id, line.id), AgentSubmitted(agent.id, line.id)]
+    assert published == both
 
 
 async def test_a_removal_is_published_too(uow: UnitOfWorkFactory, published: Published) -> None:

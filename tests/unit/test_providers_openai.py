@@ -32,6 +32,7 @@ from runtime.domain.value_objects.chat import (
     AudioPart,
     ChatRole,
     FilePart,
+    FinishReason,
     GenerationOptions,
     ImagePart,
     Message,
@@ -42,8 +43,9 @@ from runtime.domain.value_objects.chat import (
 )
 from runtime.infrastructure.providers.openai import OpenAIProvider
 from runtime.infrastructure.providers.openai.faults import retry_after_s
-from tests.upstream import FakeUpstream, answers, faults
+from tests.upstream import Exchange, FakeUpstream, answers, faults
 from tests.upstream.answers import chunk, chunks
+from tests.upstream.wire import Behaviour
 
 KEY = "sk-canary-1234567890"
 HELLO = (Message(ChatRole.USER, "Hello there"),)
@@ -65,9 +67,16 @@ async def provider(upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
 
 @pytest.fixture
 async def hasty(upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
-    made = OpenAIProvider(
-        upstream.base_url, KEY, connect_s=0.05, first_token_s=0.05, idle_s=0.05, answer_s=0.05
-    )
+    """Waits for the beginning of an answer, but not for long."""
+    made = OpenAIProvider(upstream.base_url, KEY, first_token_s=0.05, answer_s=0.05)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def restless(upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
+    """Does not bear silence in the middle of an answer."""
+    made = OpenAIProvider(upstream.base_url, KEY, idle_s=0.05)
     yield made
     await made.aclose()
 
@@ -108,9 +117,6 @@ def tool(index: int | None, id: str | None, name: str | None, arguments: str) ->
     if name is not None:
         piece["function"]["name"] = name
     return piece
-
-
-# What is sent.
 
 
 async def test_every_option_reaches_the_wire(
@@ -299,9 +305,6 @@ def test_a_key_that_would_break_the_header_is_refused(key: str) -> None:
         OpenAIProvider("https://example.com/v1", key)
 
 
-# What is read.
-
-
 async def test_text_reasoning_and_refusals_are_told_apart(
     provider: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
@@ -359,14 +362,15 @@ async def test_usage_without_details_is_usage(
         ("max_tokens", "length"),
         ("end_turn", "stop"),
         ("function_call", "stop"),
+        ("something-new", "stop"),
     ],
 )
 async def test_finish_reasons_are_put_in_our_words(
-    provider: OpenAIProvider, upstream: FakeUpstream, theirs: str, ours: str
+    provider: OpenAIProvider, upstream: FakeUpstream, theirs: str, ours: FinishReason
 ) -> None:
     upstream.script(chunks(chunk({"content": "Hi"}), chunk(finish=theirs)))
 
-    assert (await events_of(provider))[-1] == ModelFinished(ours, "fake-1", "fp_fake")  # type: ignore[arg-type]
+    assert (await events_of(provider))[-1] == ModelFinished(ours, "fake-1", "fp_fake")
 
 
 @pytest.mark.parametrize("reason", ["tool_calls", "function_call", "stop"])
@@ -516,7 +520,7 @@ async def test_a_finished_answer_needs_no_done(
 async def test_a_connection_cut_after_the_finish_reason_loses_nothing(
     provider: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
-    async def answer(exchange: Any) -> None:  # noqa: ANN401
+    async def answer(exchange: Exchange) -> None:
         exchange.start()
         await exchange.write(answers.sse(chunk({"content": "Hi"}), STOP, done=False))
         exchange.close()
@@ -524,9 +528,6 @@ async def test_a_connection_cut_after_the_finish_reason_loses_nothing(
     upstream.script(answer)
 
     assert (await events_of(provider))[0] == TextDelta("Hi")
-
-
-# What goes wrong.
 
 
 @pytest.mark.parametrize(
@@ -694,7 +695,7 @@ async def test_a_redirect_is_not_followed(provider: OpenAIProvider, upstream: Fa
 async def test_an_answer_cut_short_or_spoilt_never_looks_complete(
     provider: OpenAIProvider,
     upstream: FakeUpstream,
-    fault: Any,  # noqa: ANN401
+    fault: Behaviour,
     before: str,
     kind: type[DomainError],
 ) -> None:
@@ -727,22 +728,25 @@ async def test_an_endless_body_is_given_up_without_being_read_to_its_end(
     assert not upstream.requests[0].answered.is_set()
 
 
-@pytest.mark.parametrize(
-    ("fault", "before"),
-    [(faults.slow_headers, ""), (faults.silent_headers, ""), (faults.stall(), "One two ")],
-    ids=["no headers", "only comments", "in the middle"],
-)
-async def test_silence_is_a_time_out_and_ends_the_connection(
+@pytest.mark.parametrize("fault", [faults.slow_headers, faults.silent_headers])
+async def test_no_token_in_time_is_a_time_out_and_ends_the_connection(
     hasty: OpenAIProvider,
     upstream: FakeUpstream,
-    fault: Any,  # noqa: ANN401
-    before: str,
+    fault: Behaviour,
 ) -> None:
     upstream.script(fault)
 
-    text, error = await until_it_breaks(hasty)
-    assert text == before
-    assert isinstance(error, UpstreamTimeout)
+    assert isinstance(await refusal_of(hasty), UpstreamTimeout)
+    await upstream.requests[0].closed.wait()
+    assert upstream.requests[0].closed_by_client
+
+
+async def test_silence_between_tokens_is_a_time_out_and_ends_the_connection(
+    restless: OpenAIProvider, upstream: FakeUpstream
+) -> None:
+    upstream.script(faults.stall())
+
+    assert isinstance(await refusal_of(restless), UpstreamTimeout)
     await upstream.requests[0].closed.wait()
     assert upstream.requests[0].closed_by_client
 
@@ -757,16 +761,25 @@ async def test_an_answer_in_one_piece_has_a_time_limit_too(
 
 
 async def test_a_slow_reader_is_not_taken_for_a_silent_provider(
-    hasty: OpenAIProvider, upstream: FakeUpstream
+    restless: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
-    upstream.script(chunks(chunk({"content": "a"}), chunk({"content": "b"}), STOP))
-    call = ModelCall(None, HELLO)
+    taken = asyncio.Event()
+
+    async def answer(exchange: Exchange) -> None:
+        exchange.start()
+        await exchange.write(answers.sse(chunk({"content": "a"}), done=False))
+        await taken.wait()
+        await exchange.write(answers.sse(chunk({"content": "b"}), STOP))
+        await exchange.end()
+
+    upstream.script(answer)
 
     text = ""
-    async for event in hasty.stream(call, "some-model"):
+    async for event in restless.stream(ModelCall(None, HELLO), "some-model"):
         if isinstance(event, TextDelta):
             text += event.text
-            await asyncio.sleep(0.12)
+            await asyncio.sleep(0.15)
+            taken.set()
     assert text == "ab"
 
 
@@ -779,9 +792,6 @@ async def test_an_endpoint_that_is_not_there_is_a_failure() -> None:
     assert isinstance(error, UpstreamFailed)
     assert str(error) == "The model provider 'openai' could not be reached."
     await provider.aclose()
-
-
-# What becomes of connections.
 
 
 async def test_a_finished_answer_leaves_its_connection_to_the_next(
@@ -822,7 +832,7 @@ async def test_leaving_a_stream_closes_its_connection(
 async def test_cancelling_a_task_closes_its_connection(
     provider: OpenAIProvider,
     upstream: FakeUpstream,
-    fault: Any,  # noqa: ANN401
+    fault: Behaviour,
     stream: bool,
 ) -> None:
     upstream.script(fault)

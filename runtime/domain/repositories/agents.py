@@ -26,7 +26,8 @@ class AgentRepository(Protocol):
 
     async def add(self, agent: Agent) -> None:
         """Raises AgentExists, for an id taken in any project, or ConcurrentChange when the line
-        got this version number meanwhile: the store decides, not a read before the write."""
+        got this version number meanwhile, or is gone: the store decides, not a read before the
+        write."""
 
     async def get(self, id: AgentId) -> Agent:
         """Raises AgentNotFound."""
@@ -66,4 +67,5 @@ class AgentLineRepository(Protocol):
     async def save(self, line: AgentLine) -> None:
         """Raises ConcurrentChange when the stored revision is not the one that was read."""
 
-    async def remove(self, line: AgentLine) -> None: ...
+    async def remove(self, line: AgentLine) -> None:
+        """Raises ConcurrentChange, also for a line that has a version (again)."""

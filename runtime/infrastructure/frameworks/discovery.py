@@ -22,6 +22,7 @@ from runtime.infrastructure import frameworks
 from runtime.infrastructure.frameworks.executor import FrameworkExecutor
 from runtime.infrastructure.frameworks.registry import Template, TemplateRegistry
 from runtime.templates.base import BaseAgentTemplate
+from runtime.templates.sources import allow_folder
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class TemplateFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if str(self.path) not in sys.path:  # at the end: a file here never hides a package
             sys.path.append(str(self.path))
+        allow_folder(self.path)
         units = {path.name: path for path in self._units()}
         helpers = self._digest_of(self._helpers())
         for gone in self._digests.keys() - units.keys():

@@ -4,6 +4,7 @@ from contextlib import aclosing
 from time import perf_counter
 from typing import Any, ClassVar
 
+import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphRecursionError
@@ -12,7 +13,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 
 from runtime.domain.entities.agents import Agent
-from runtime.domain.errors import IterationLimit
+from runtime.domain.errors import ExecutionFailed, IterationLimit
 from runtime.domain.events.runs import (
     RunCompleted,
     RunEvent,
@@ -23,6 +24,7 @@ from runtime.domain.events.runs import (
 )
 from runtime.domain.services.executor import Emit, RunInput
 from runtime.domain.value_objects.chat import Usage
+from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.templates.base import BaseAgentTemplate, C, Services
 from runtime.templates.langgraph.chat_model import RuntimeChatModel
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
@@ -45,6 +47,9 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
     other_models: ClassVar[bool] = False
     """Set it when nodes call chat models other than `self.model`: their tokens then stream too,
     through LangGraph's own `messages` mode, which costs more per token."""
+    answer_key: str | None = None
+    """A key of the graph's state whose last value, as text, is the answer. None: the answer is
+    what nodes say and return."""
 
     def __init__(self, config: C, agent: Agent, services: Services) -> None:
         super().__init__(config, agent, services)
@@ -91,19 +96,31 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             "metadata": {"run_id": input.run_id},
         }
         steps = _Steps(scope)
-        modes: Sequence[Any] = ["tasks", "messages"] if self.other_models else ["tasks"]
-        parts: AsyncIterator[Any] = self.graph.astream(
-            self.graph_input(input), config, stream_mode=modes
-        )
+        start = self.graph_input(input)
+        # A node may return the conversation along with its answer: that is nothing new.
+        for message in _answers(start):
+            message.id = message.id or f"in_{uuid7_hex()}"
+            scope.shown.add(message.id)
+        parts: AsyncIterator[Any] = self.graph.astream(start, config, stream_mode=self._modes())
+        state: object = None
         async for mode, part in parts:
             if mode == "messages":
                 await _show_chunk(part[0], scope)
-            elif "result" in part:
-                await steps.finished(part)
-                for message in _answers(part["result"]):
-                    await _show(message, scope)
-            else:
+            elif mode == "values":
+                state = part
+            elif "result" not in part:
                 await steps.started(part)
+            else:
+                await steps.finished(part)
+                for message in _answers(part["result"]) if self.answer_key is None else ():
+                    await _show(message, scope)
+        if self.answer_key is not None:
+            await scope.say(_value_text(state, self.answer_key))
+
+    def _modes(self) -> Sequence[Any]:
+        if self.answer_key is not None:
+            return ["tasks", "values"]
+        return ["tasks", "messages"] if self.other_models else ["tasks"]
 
     def conversation(
         self, messages: Sequence[BaseMessage], *, system: str = "", last: int | None = None
@@ -161,6 +178,18 @@ def _answers(result: object) -> Iterator[AIMessage]:
     elif isinstance(result, list | tuple):
         for value in result:
             yield from _answers(value)
+
+
+def _value_text(state: object, key: str) -> str:
+    """Raises ExecutionFailed when the graph left the key empty."""
+    value = state.get(key) if isinstance(state, Mapping) else None
+    if isinstance(value, list) and value and isinstance(value[-1], BaseMessage):
+        value = value[-1]
+    if isinstance(value, BaseMessage):
+        return value.text
+    if value is None:
+        raise ExecutionFailed(f"The graph ended without a value of '{key}'.")
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
 async def _show(message: AIMessage, scope: RunScope) -> None:

@@ -11,7 +11,7 @@ _LONGEST_COUNT = 10_000
 
 _TELLS_NAME = re.compile(
     r"\b(?:my name is|my name's|i am called|i'm called|call me)\s+([^\W\d_][\w'-]*)"
-    r"|(?:我叫|我的名字是|我名叫)\s*([^\s,.!?,。!?、;;]{1,20})",
+    r"|(?:我叫|我的名字是|我名叫)\s*([^\s\W]{1,20})",
     re.IGNORECASE,
 )
 _ASKS_NAME = re.compile(
@@ -91,7 +91,7 @@ def _first(asked: str, messages: Sequence[Message]) -> str | None:
         return None
     earlier = _user_texts(messages)[:-1]
     if _CHINESE.search(asked):
-        return f"你的第一条消息是:“{_cut(earlier[0])}”。" if earlier else "这就是你的第一条消息。"
+        return f"你的第一条消息是“{_cut(earlier[0])}”。" if earlier else "这就是你的第一条消息。"
     if not earlier:
         return "This is your first message."
     return f"Your first message was: “{_cut(earlier[0])}”."
@@ -102,7 +102,7 @@ def _earlier(asked: str, messages: Sequence[Message]) -> str | None:
         return None
     earlier = [f"“{_cut(text)}”" for text in _user_texts(messages)[:-1]][-5:]
     if _CHINESE.search(asked):
-        return f"在此之前你说过:{'、'.join(earlier)}。" if earlier else "你之前什么也没有说。"
+        return f"在此之前你说过{'、'.join(earlier)}。" if earlier else "你之前什么也没有说。"
     if not earlier:
         return "You have not said anything before this."
     return f"Before this you said: {', '.join(earlier)}."
@@ -117,7 +117,7 @@ def _instructions(asked: str, messages: Sequence[Message]) -> str | None:
     if not told:
         return "我没有收到任何指令。" if chinese else "I was given no instructions."
     start = told[:60] + ("…" if len(told) > 60 else "")
-    return f"我的指令开头是:“{start}”。" if chinese else f"My instructions begin: “{start}”."
+    return f"我的指令开头是“{start}”。" if chinese else f"My instructions begin: “{start}”."
 
 
 def _count(asked: str, messages: Sequence[Message]) -> str | None:
@@ -133,8 +133,8 @@ def _echo(said: str, messages: Sequence[Message]) -> str:
     images = _images(messages)
     if _CHINESE.search(said):
         sent = f"你发送了 {images} 张图片。" if images else ""
-        about = "我是内置的演示模型,接入真正的模型即可得到真正的回答。" if turn <= 1 else ""
-        return f"你说:“{_cut(said)}”。{sent}这是第 {turn} 轮对话。{about}"
+        about = "我是内置的演示模型。接入真正的模型即可得到真正的回答。" if turn <= 1 else ""
+        return f"你说的是“{_cut(said)}”。{sent}这是第 {turn} 轮对话。{about}"
     sent = f" You sent {images} image{'s' if images > 1 else ''}." if images else ""
     about = " I am the built-in demo model; connect a real one for real answers."
     return f"You said: “{_cut(said)}”.{sent} This is turn {turn}.{about if turn <= 1 else ''}"

@@ -52,11 +52,13 @@ async def create_chat_completion(
     """Ask an agent. With `stream`, the answer comes as server-sent events."""
     body.check_supported()
     command = _command(body, caller)
+    details = _wants_details(request, command)
     if body.stream:
         execution = await unless_disconnected(request, _opened(execute, command))
         usage = bool(body.stream_options and body.stream_options.include_usage)
-        return event_stream(_Frames(execution, body.model, with_usage=usage).stream())
-    answer = await unless_disconnected(request, _whole(execute, command))
+        frames = _Frames(execution, body.model, with_usage=usage, with_details=details)
+        return event_stream(frames.stream())
+    answer = await unless_disconnected(request, _whole(execute, command, with_details=details))
     return JsonResponse(answer)
 
 
@@ -75,6 +77,16 @@ def _command(body: ChatCompletionRequest, caller: Principal) -> ExecuteAgent:
     )
 
 
+def _wants_details(request: Request, command: ExecuteAgent) -> bool:
+    """Whether the answer gets the platform's `metadata` object.
+
+    OpenAI has another meaning for that field, so OpenAI clients, who always carry a bearer, get
+    it only when they send the platform's own keys.
+    """
+    bearer = request.headers.get("authorization", "").lower().startswith("bearer ")
+    return not bearer or not command.metadata.keys().isdisjoint(("session_id", "user_id"))
+
+
 async def _opened(execute: ExecuteAgentHandler, command: ExecuteAgent) -> Execution:
     """With its first output there, so that a refusal still gets its HTTP status."""
     execution = await execute(command)
@@ -86,17 +98,20 @@ async def _opened(execute: ExecuteAgentHandler, command: ExecuteAgent) -> Execut
     return execution
 
 
-async def _whole(execute: ExecuteAgentHandler, command: ExecuteAgent) -> dict[str, Any]:
+async def _whole(
+    execute: ExecuteAgentHandler, command: ExecuteAgent, *, with_details: bool
+) -> dict[str, Any]:
     execution = await execute(command)
     try:
         answers = await execution.answers()
     finally:
         await execution.aclose()
+    details = {"metadata": _metadata(execution)} if with_details else {}
     return {
         **_head(execution, command.model, "chat.completion"),
         "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
         "usage": _usage(sum((answer.usage for answer in answers), NO_USAGE)),
-        "metadata": _metadata(execution),
+        **details,
     }
 
 
@@ -184,9 +199,12 @@ class _Frames:
     Text, which is nearly all of a stream, is put between two halves of a frame made beforehand.
     """
 
-    def __init__(self, execution: Execution, model: str, *, with_usage: bool) -> None:
+    def __init__(
+        self, execution: Execution, model: str, *, with_usage: bool, with_details: bool
+    ) -> None:
         self._execution = execution
         self._with_usage = with_usage
+        self._with_details = with_details
         self._head = _head(execution, model, "chat.completion.chunk")
         if with_usage:
             self._head["usage"] = None
@@ -241,8 +259,10 @@ class _Frames:
     ) -> bytes:
         frames = b"" if index in self._begun else self._begin(index)
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        last = {"metadata": _metadata(self._execution)} if finish else {}
-        return frames + _frame({**self._head, "choices": [choice], **last})
+        details = {}
+        if finish and self._with_details:
+            details["metadata"] = _metadata(self._execution)
+        return frames + _frame({**self._head, "choices": [choice], **details})
 
     def _begin(self, index: int) -> bytes:
         self._begun.add(index)
