@@ -66,7 +66,7 @@ def _models(settings: Settings) -> PooledModelService:
             connect_s=settings.connect_timeout_s,
             first_token_s=settings.first_token_timeout_s,
             idle_s=settings.idle_timeout_s,
-            answer_s=settings.run_timeout_s,
+            answer_s=settings.answer_timeout_s,
         )
         offered.insert(0, openai)
     return PooledModelService(

@@ -98,6 +98,16 @@ async def upgrade(engine: AsyncEngine) -> None:
                 await connection.run_sync(_migrate)
 
 
+async def current_revision(engine: AsyncEngine) -> str:
+    """Empty when there is no schema yet. Raises DatabaseUnavailable."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite" and not await asyncio.to_thread(_file_of(url).exists):
+        return ""  # Connecting would make the file.
+    with refusals():
+        async with engine.connect() as connection:
+            return await connection.run_sync(_revision)
+
+
 @asynccontextmanager
 async def migrating(url: str | URL) -> AsyncIterator[AsyncConnection]:
     """A transaction beside which no other migration runs; leaving the block commits it."""

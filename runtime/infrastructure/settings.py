@@ -19,8 +19,8 @@ from pydantic_settings import (
 )
 
 PREFIX = "RUNTIME_"
-MIN_TOKEN = 16
-_DATABASE = re.compile(r"(sqlite(\+\w+)?:///|postgres(ql)?(\+\w+)?://)[^/:]")
+MIN_TOKEN = 8
+_DATABASE = re.compile(r"(sqlite(\+\w+)?:////?|postgres(ql)?(\+\w+)?://)[^/:]")
 
 
 class Settings(BaseSettings):
@@ -77,7 +77,9 @@ class Settings(BaseSettings):
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)
-    first_token_timeout_s: float = Field(default=120, gt=0)
+    first_token_timeout_s: float = Field(default=60, gt=0)
+    answer_timeout_s: float = Field(default=300, gt=0)
+    """Longest wait for an answer that a provider sends in one piece."""
     idle_timeout_s: float = Field(default=60, gt=0)
     """Longest silence of a provider between two pieces of an answer."""
     model_attempts: int = Field(default=3, ge=1, le=10)

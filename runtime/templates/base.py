@@ -19,7 +19,7 @@ from runtime.domain.services.templates import FormSection
 from runtime.domain.services.tools import ToolService
 from runtime.domain.value_objects.answers import Answer
 from runtime.domain.value_objects.chat import Message
-from runtime.templates.config import fixed_options, problems_of
+from runtime.templates.config import StrictConfig, fixed_options, problems_of
 from runtime.templates.forms import sections_of
 
 C = TypeVar("C", bound=BaseModel, default=Any)
@@ -75,7 +75,7 @@ class BaseAgentTemplate(ABC, Generic[C]):
     unsupported_options: ClassVar[Mapping[str, str]] = {}
     """Parameters of a call that this template can't honour, and why; they are refused by name."""
 
-    Config: ClassVar[type[BaseModel]] = BaseModel
+    Config: ClassVar[type[BaseModel]] = StrictConfig
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - the signature of `object`
         super().__init_subclass__(**kwargs)

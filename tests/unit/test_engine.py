@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -47,11 +48,13 @@ class ListedRuns(RunLog):
     def __init__(self) -> None:
         self.runs: list[Run] = []
         self.away = False
+        self.written = asyncio.Event()
 
     async def write(self, runs: Sequence[Run]) -> None:
         if self.away:
             raise DatabaseUnavailable
         self.runs += runs
+        self.written.set()
 
 
 class Bench:
@@ -370,3 +373,25 @@ async def test_records_wait_for_a_database_that_is_away() -> None:
 
     bench.log.away = False
     assert (await bench.recorded()).status is RunStatus.COMPLETED
+
+
+async def test_a_record_that_no_database_takes_costs_only_itself() -> None:
+    class Picky(ListedRuns):
+        async def write(self, runs: Sequence[Run]) -> None:
+            if any(run.session_id == "bad" for run in runs):
+                raise ValueError("no")
+            await super().write(runs)
+
+    bench = Bench(says_hello)
+    log = Picky()
+    recorder = RunRecorder(log)
+    recorder.start()
+    await (await bench.start()).answers()
+    good = await bench.recorded()
+    recorder.add(replace(good, session_id="bad"))
+    recorder.add(good)
+    async with asyncio.timeout(5):
+        await log.written.wait()
+    await recorder.stop()
+
+    assert log.runs == [good]

@@ -763,13 +763,14 @@ async def test_an_answer_in_one_piece_has_a_time_limit_too(
 async def test_a_slow_reader_is_not_taken_for_a_silent_provider(
     restless: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
-    taken = asyncio.Event()
+    taken = asyncio.Semaphore(0)
 
     async def answer(exchange: Exchange) -> None:
         exchange.start()
-        await exchange.write(answers.sse(chunk({"content": "a"}), done=False))
-        await taken.wait()
-        await exchange.write(answers.sse(chunk({"content": "b"}), STOP))
+        for payload in (chunk({"content": "a"}), chunk({"content": "b"})):
+            await exchange.write(answers.event(payload))
+            await taken.acquire()
+        await exchange.write(answers.sse(STOP))
         await exchange.end()
 
     upstream.script(answer)
@@ -778,8 +779,8 @@ async def test_a_slow_reader_is_not_taken_for_a_silent_provider(
     async for event in restless.stream(ModelCall(None, HELLO), "some-model"):
         if isinstance(event, TextDelta):
             text += event.text
-            await asyncio.sleep(0.15)
-            taken.set()
+            await asyncio.sleep(0.1)
+            taken.release()
     assert text == "ab"
 
 

@@ -1,4 +1,4 @@
-"""In all of them `agent` is an id, or what `model` accepts: `support`, `support@v2`, `support@draft`."""
+"""In all of them `agent` is an id, or what `model` accepts: `support`, `support@v2`, …"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

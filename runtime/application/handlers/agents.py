@@ -30,7 +30,7 @@ from runtime.domain.repositories.agents import AgentFilter
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug
 from runtime.domain.value_objects.identity import Principal, Role
-from runtime.domain.value_objects.ids import AgentId, new_agent_id, new_line_id
+from runtime.domain.value_objects.ids import new_agent_id, new_line_id
 
 Clock = Callable[[], datetime]
 

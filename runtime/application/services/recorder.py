@@ -73,5 +73,16 @@ class RunRecorder:
                 await asyncio.sleep(RETRY_EVERY_S)
             # The writer outlives a record that no database takes.
             except Exception:
-                logger.exception("%d run records could not be written", len(self._waiting))
-                self._waiting.clear()
+                logger.exception("a batch of run records is refused; writing them one by one")
+                await self._write_singly()
+
+    async def _write_singly(self) -> None:
+        """So that one bad record costs only itself."""
+        batch, self._waiting = self._waiting, []
+        for run in batch:
+            try:
+                await self._log.write([run])
+            except DatabaseUnavailable:
+                self._waiting.append(run)
+            except Exception:
+                logger.exception("run record %s is given up", run.id)

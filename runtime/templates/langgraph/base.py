@@ -186,7 +186,7 @@ def _value_text(state: object, key: str) -> str:
     if isinstance(value, list) and value and isinstance(value[-1], BaseMessage):
         value = value[-1]
     if isinstance(value, BaseMessage):
-        return value.text
+        return str(value.text)
     if value is None:
         raise ExecutionFailed(f"The graph ended without a value of '{key}'.")
     return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()

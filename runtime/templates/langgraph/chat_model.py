@@ -144,6 +144,18 @@ class RuntimeChatModel(BaseChatModel):
         """The same model for calls whose text is not the answer."""
         return self.with_config(tags=[NOSTREAM])
 
+    def _should_stream(
+        self,
+        *,
+        async_api: bool,
+        run_manager: object = None,
+        **kwargs: Any,  # noqa: ANN401 - as in langchain
+    ) -> bool:
+        """For `astream` only. A listener such as LangGraph's `messages` mode would else turn every
+        awaited call into a stream that does not know its own tags, and quiet calls into loud ones.
+        """
+        return async_api and bool(kwargs.get("stream"))
+
     def bind_tools(
         self,
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool | ToolSpec],

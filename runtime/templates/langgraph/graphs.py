@@ -176,5 +176,5 @@ def explain(error: BaseException) -> str:
         return f"SyntaxError: {error.msg} (line {error.lineno})"
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__}: {error.strerror}"
-    text = re.sub(r"(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\":()]+)*[/\\](?=\S)", "…/", str(error))
+    text = re.sub(r"(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\":()]+)+[/\\]", "…/", str(error))
     return f"{type(error).__name__}: {text}"

@@ -1,6 +1,6 @@
 """OpenAI `POST /v1/chat/completions`: the `model` is an agent."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from time import time
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.services.engine import Execution
 from runtime.domain.entities.runs import Run
-from runtime.domain.errors import Draining
+from runtime.domain.errors import Draining, InvalidValue
 from runtime.domain.events.runs import (
     ReasoningDelta,
     RefusalDelta,
@@ -40,6 +40,8 @@ router = APIRouter(prefix="/v1/chat", tags=["OpenAI"], route_class=StrictRoute)
 
 HEADERS_WITHIN_S = 15.0
 """A stream that says nothing for this long gets its headers all the same: proxies give up soon."""
+MAX_NAME = 256
+"""Characters of a user's or a session's id."""
 
 
 @router.post("/completions", response_model=None, responses=CHAT_RESPONSES)
@@ -64,17 +66,25 @@ async def create_chat_completion(
 
 def _command(body: ChatCompletionRequest, caller: Principal) -> ExecuteAgent:
     metadata = body.metadata or {}
-    user, session = metadata.get("user_id"), metadata.get("session_id")
+    user, session = _name(metadata, "user_id"), _name(metadata, "session_id")
     return ExecuteAgent(
-        caller=caller.acting_for(UserId(user) if isinstance(user, str) and user else None),
+        caller=caller.acting_for(UserId(user) if user else None),
         model=body.model,
         messages=[message.message() for message in body.messages],
         options=body.options(),
         choices=body.n or 1,
         stream=bool(body.stream),
-        session_id=session if isinstance(session, str) else None,
+        session_id=session,
         metadata=metadata,
     )
+
+
+def _name(metadata: Mapping[str, object], key: str) -> str | None:
+    """Raises InvalidValue for what can't be kept as an identifier."""
+    value = metadata.get(key)
+    if value is not None and not (isinstance(value, str) and 1 <= len(value) <= MAX_NAME):
+        raise InvalidValue(f"It is 1-{MAX_NAME} characters.", param=f"metadata.{key}")
+    return value
 
 
 def _wants_details(request: Request, command: ExecuteAgent) -> bool:

@@ -213,7 +213,7 @@ class TaskTemplate(LangGraphTemplate[TaskConfig]):
         limit = asyncio.timeout(step.timeout_s)
         try:
             async with limit:
-                text = (await model.ainvoke(messages)).text
+                text = str((await model.ainvoke(messages)).text)
         except TimeoutError:
             if limit.expired():
                 raise Unusable(f"It took more than {step.timeout_s:g} s.") from None

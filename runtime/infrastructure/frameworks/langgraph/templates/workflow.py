@@ -485,7 +485,7 @@ class WorkflowTemplate(LangGraphTemplate[WorkflowConfig]):
     async def _ask(self, node: PromptNode, state: WorkflowState) -> str:
         model = self.model.quiet if node.next else self.model
         answer = await model.ainvoke(self._messages(node.id, node.instruction, state))
-        return answer.text
+        return str(answer.text)
 
     async def _choose(self, node: RouteNode, state: WorkflowState) -> str:
         asked = _latest(state).casefold()
@@ -523,7 +523,7 @@ async def _wait(state: WorkflowState) -> None:
 
 def _latest(state: WorkflowState) -> str:
     """What the user said last."""
-    said = (message.text for message in reversed(state["conversation"]) if message.type == "human")
+    said = (str(message.text) for message in reversed(state["conversation"]) if message.type == "human")
     return next(said, "")
 
 

@@ -1,0 +1,131 @@
+"""The runtime over HTTP, with nothing but the standard library: it imports in no time."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from typing import IO, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
+
+from runtime.cli.failures import Failure
+
+Json = dict[str, Any]
+
+SILENCE_S = 60
+"""A stream says something at least every 15 s, be it only a comment."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class Client:
+    """Raises Failure with the API's own message for whatever it refuses."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise Failure(f"'{url}' is no address of a runtime: http://127.0.0.1:8000 is one.")
+        self._headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._opener = _opener(self.url)
+
+    def call(
+        self,
+        method: str,
+        *path: str,
+        query: Mapping[str, str | int] | None = None,
+        body: Json | None = None,
+        if_match: str | None = None,
+    ) -> Json:
+        """`path` in its parts: a slug may hold any letter."""
+        question = f"?{urlencode(query)}" if query else ""
+        headers = {"If-Match": if_match} if if_match else {}
+        with self._sent(method, "/".join(map(_quoted, path)) + question, body, headers) as response:
+            return self._read(response)
+
+    def stream(self, path: str, body: Json) -> Iterator[Json]:
+        """The objects of an OpenAI stream. One that breaks off raises Failure."""
+        with self._sent("POST", path, body, {"Accept": "text/event-stream"}) as response:
+            for line in response:
+                if not line.startswith(b"data:"):
+                    continue
+                data = line[5:].strip()
+                if data == b"[DONE]":
+                    return
+                event = self._parsed(data)
+                if "error" in event:
+                    raise Failure(_message(event))
+                yield event
+        raise Failure("The answer broke off: the connection was lost.")
+
+    @contextmanager
+    def _sent(
+        self, method: str, path: str, body: Json | None, headers: Mapping[str, str]
+    ) -> Iterator[HTTPResponse]:
+        data = None if body is None else json.dumps(body, default=str).encode()
+        url = f"{self.url}/v1/{path}"
+        request = Request(url, data, {**self._headers, **headers}, method=method)
+        try:
+            with self._opener.open(request, timeout=SILENCE_S) as response:
+                yield response
+        except HTTPError as error:
+            with error:
+                raise Failure(_message(self._read(error))) from error
+        except TimeoutError as error:
+            raise Failure(f"{self.url} said nothing for {SILENCE_S} s.") from error
+        except URLError as error:
+            raise self._unreachable(error.reason) from error
+        except (OSError, HTTPException) as error:
+            raise self._unreachable(error) from error
+
+    def _read(self, response: IO[bytes]) -> Json:
+        return self._parsed(response.read())
+
+    def _parsed(self, text: bytes) -> Json:
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise Failure(f"What answers at {self.url} is not an agent runtime.")
+        return found
+
+    def _unreachable(self, why: object) -> Failure:
+        reason = getattr(why, "strerror", None) or str(why) or type(why).__name__
+        return Failure(
+            f"No runtime answers at {self.url} ({reason}); start it with `agent-runtime serve`."
+        )
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """The token stays with the host it was given for."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def _opener(url: str) -> OpenerDirector:
+    loopback = urlsplit(url).hostname in _LOOPBACK
+    return build_opener(_NoRedirects, *([ProxyHandler({})] if loopback else []))
+
+
+def _quoted(part: str) -> str:
+    return quote(part, safe="@")
+
+
+def _message(body: Json) -> str:
+    """From OpenAI's error object or the platform's; of several problems every one."""
+    error = body.get("error")
+    if isinstance(error, dict):
+        return str(error.get("message"))
+    problems = (body.get("details") or {}).get("errors") or []
+    if len(problems) < 2:
+        return str(body.get("message") or error or body)
+    return "\n".join(["Several things are wrong:", *(f"  {_problem(each)}" for each in problems)])
+
+
+def _problem(problem: Json) -> str:
+    takes = f" It takes {problem['expected']}." if problem.get("expected") else ""
+    name = problem.get("path") or problem.get("param") or ""
+    return f"{name}: {str(problem.get('message', '')).rstrip('.')}.{takes}"

@@ -1,0 +1,168 @@
+"""The runtime as one process: its sockets, its life from start to signal."""
+
+import errno
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from contextlib import AsyncExitStack
+from types import FrameType
+
+import typer
+import uvicorn
+
+from runtime.cli.database import unusable
+from runtime.cli.failures import Failure
+from runtime.cli.options import address
+from runtime.domain.errors import DatabaseUnavailable, InvalidValue
+from runtime.infrastructure.logging import configure
+from runtime.infrastructure.settings import Settings, misspelt
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2_048
+KEEP_ALIVE_S = 75
+"""Longer than the 60 s of common proxies: theirs, not ours, is the side that closes."""
+
+NO_CREDENTIAL = """\
+No credential is configured, so only loopback is served, and {host} is not loopback.
+Set RUNTIME_TOKEN, in the environment, in .env or as `token` in runtime.toml, for example:
+  echo "RUNTIME_TOKEN=$(openssl rand -hex 32)" >> .env
+or serve this machine only: RUNTIME_HOST=127.0.0.1"""
+IN_USE = """\
+Port {port} on {ip} is in use. Stop what runs there, or choose another port:
+  RUNTIME_PORT={other} agent-runtime serve"""
+
+Place = tuple[socket.AddressFamily, str]
+
+
+def serve(settings: Settings) -> None:
+    """Returns once a signal has ended it. Raises Failure when it can't start."""
+    places = _places(settings.host)
+    if not settings.tokens and not all(_is_loopback(ip) for _, ip in places):
+        raise Failure(NO_CREDENTIAL.format(host=settings.host), 2)
+    listeners = _bound(places, settings.port)
+    configure(settings.log_level)
+    for warning in misspelt(os.environ):
+        logger.warning(warning)
+    try:
+        _Server(settings, address(settings.host, listeners[0].getsockname()[1])).run(listeners)
+    except DatabaseUnavailable as error:
+        raise unusable(error) from error
+    except InvalidValue as error:
+        raise Failure(f"The settings are not usable: {error}", 2) from error
+    except OSError as error:
+        raise Failure(f"The runtime could not start: {error}") from error
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+class _Server(uvicorn.Server):
+    """Opens what the container holds before it accepts, closes it after the last answer."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        # Late: these import the frameworks, and a port in use should not wait for that.
+        from runtime.infrastructure.container import Container
+        from runtime.infrastructure.web.app import create_app
+
+        self._container = Container(settings=settings)
+        self._url = url
+        self._opened = AsyncExitStack()
+        super().__init__(
+            uvicorn.Config(
+                create_app(self._container),
+                loop="auto",  # uvloop where there is one
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=settings.grace_s,
+            )
+        )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        from runtime.infrastructure.lifespan import running
+
+        await self._opened.enter_async_context(running(self._container))
+        try:
+            await super().startup(sockets)
+        except BaseException:
+            await self._opened.aclose()
+            raise
+        if not self.should_exit:
+            _announce(self._url, with_token=bool(self._container.settings().tokens))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await self._opened.aclose()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets running answers finish, the second does not wait for them.
+
+        Unlike the original it does not raise the signal again at the end: an ordered stop is
+        no failure, and exits with 0.
+        """
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def _announce(url: str, *, with_token: bool) -> None:
+    typer.echo(f"Agent runtime is ready on {url}  (docs: {url}/docs)")
+    if sys.stdout.isatty():
+        token = ' -H "Authorization: Bearer $RUNTIME_TOKEN"' if with_token else ""
+        typer.echo(
+            f"Try: curl {url}/v1/chat/completions{token} -H 'Content-Type: application/json' "
+            """-d '{"model": "assistant", "messages": [{"role": "user", "content": "Hello"}]}'"""
+        )
+
+
+def _places(host: str) -> list[Place]:
+    """The addresses that `host` names, loopback or not."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise Failure(f"RUNTIME_HOST: '{host}' is no address: {error}", 2) from error
+    return list(dict.fromkeys((family, str(place[0])) for family, _, _, _, place in found))
+
+
+def _is_loopback(ip: str) -> bool:
+    return ipaddress.ip_address(ip).is_loopback
+
+
+def _bound(places: list[Place], port: int) -> list[socket.socket]:
+    """A socket for each address, all on one port."""
+    listeners: list[socket.socket] = []
+    problem: OSError | None = None
+    for family, ip in places:
+        try:
+            listeners.append(_listener(family, ip, port))
+        except OSError as error:
+            # A machine without IPv6 still names ::1 as localhost; that one is left out.
+            if error.errno == errno.EADDRINUSE:
+                raise Failure(IN_USE.format(ip=ip, port=port, other=port + 1)) from error
+            problem = error
+        else:
+            port = listeners[0].getsockname()[1]
+    if not listeners:
+        raise Failure(f"Port {port} can't be opened: {problem}") from problem
+    return listeners
+
+
+def _listener(family: socket.AddressFamily, ip: str, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((ip, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,275 @@
+"""The load: connections that ask again and again, counting what comes without looking into it.
+
+A process of its own, `python -m tests.benchmarks.load`: one job a line in, one result a line out,
+as JSON. `Generator` is its other end.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any, cast
+
+import httptools
+import orjson
+import uvloop
+
+from tests.benchmarks.upstream import MARK, TOKENS, WHOLE_ANSWER
+
+REPOSITORY = Path(__file__).parents[2]
+_TAIL = 64
+"""Bytes kept of what came, to find what a cut divides and to recognise the end."""
+_OPEN = b"open\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    port: int
+    token: str
+    connections: int
+    stream: bool
+    seconds: float = 0
+    """How long connections ask again once they are answered; 0: each asks once."""
+    tokens: int = TOKENS
+    delay_ms: int = 0
+    hold: bool = False
+    """Once every stream has begun say so, wait for a line, and hang up on them all."""
+    limit_s: float = 60
+    """What is not answered by then is an error."""
+
+    def request(self) -> bytes:
+        text = f"What is the answer? tokens:{self.tokens} delay:{self.delay_ms}"
+        body = orjson.dumps(
+            {
+                "model": "bench",
+                "messages": [{"role": "user", "content": text}],
+                "stream": self.stream,
+            }
+        )
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        return head.encode() + body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    answers: int
+    tokens: int
+    errors: int
+    seconds: float
+    latency_p50_ms: float
+    latency_p95_ms: float
+    first_token_p50_ms: float
+    first_token_p95_ms: float
+
+
+@dataclass
+class Load:
+    """One job while it goes on."""
+
+    job: Job
+    answers: int = 0
+    tokens: int = 0
+    errors: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+    first_tokens_s: list[float] = field(default_factory=list)
+    _begun: int = 0
+    _open: int = 0
+
+    def __post_init__(self) -> None:
+        self.request = self.job.request()
+        self._until = 0.0
+        self._all_begun = asyncio.Event()
+        self._finished = asyncio.Event()
+
+    async def run(self, announce: Callable[[], None]) -> Result:
+        connect = asyncio.get_running_loop().create_connection
+        since = perf_counter()
+        self._until = since + self.job.seconds
+        self._open = self.job.connections
+        connections = [
+            (await connect(lambda: Connection(self), "127.0.0.1", self.job.port))[1]
+            for _ in range(self.job.connections)
+        ]
+        try:
+            async with asyncio.timeout(self.job.limit_s):
+                if self.job.hold:
+                    await self._all_begun.wait()
+                    announce()
+                    await asyncio.to_thread(sys.stdin.buffer.readline)
+                    self.answers = len(connections)
+                else:
+                    await self._finished.wait()
+        except TimeoutError:
+            self.errors += self._open
+        seconds = perf_counter() - since
+        for connection in connections:
+            connection.let_go()
+        return Result(
+            answers=self.answers,
+            tokens=self.tokens,
+            errors=self.errors,
+            seconds=seconds,
+            latency_p50_ms=percentile_ms(self.latencies_s, 50),
+            latency_p95_ms=percentile_ms(self.latencies_s, 95),
+            first_token_p50_ms=percentile_ms(self.first_tokens_s, 50),
+            first_token_p95_ms=percentile_ms(self.first_tokens_s, 95),
+        )
+
+    def begun(self, first_token_s: float) -> None:
+        self.first_tokens_s.append(first_token_s)
+        self._begun += 1
+        if self._begun == self.job.connections:
+            self._all_begun.set()
+
+    def asks_again(self) -> bool:
+        return perf_counter() < self._until
+
+    def closed(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self._all_begun.set()
+            self._finished.set()
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport
+        self._asked = False
+        self._let_go = False
+        self._since = 0.0
+        self._tokens = 0
+        self._tail = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._let_go:
+            return
+        if self._asked:
+            self._load.errors += 1
+        self._load.closed()
+
+    def let_go(self) -> None:
+        self._let_go = True
+        self._transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        known = len(self._tail)
+        seen = self._tail + body
+        count = seen.count(MARK, max(0, known - len(MARK) + 1))
+        if count:
+            if not self._tokens and self._load.job.stream:
+                self._load.begun(perf_counter() - self._since)
+            self._tokens += count
+        self._tail = seen[-_TAIL:] if self._load.job.stream else seen
+
+    def on_message_complete(self) -> None:
+        load = self._load
+        if self._parser.get_status_code() == 200 and self._complete():
+            load.answers += 1
+            load.tokens += self._tokens
+            load.latencies_s.append(perf_counter() - self._since)
+        else:
+            load.errors += 1
+        self._asked = False
+        if load.asks_again() and self._parser.should_keep_alive():
+            self._ask()
+        else:
+            self._transport.close()
+
+    def _ask(self) -> None:
+        self._asked = True
+        self._tokens = 0
+        self._tail = b""
+        self._since = perf_counter()
+        self._transport.write(self._load.request)
+
+    def _complete(self) -> bool:
+        if self._load.job.stream:
+            return self._tokens == self._load.job.tokens and b"data: [DONE]" in self._tail
+        return WHOLE_ANSWER.encode() in self._tail
+
+
+class Generator:
+    """The load's process, started and ended with the block."""
+
+    def __enter__(self) -> "Generator":
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.load"],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.communicate()
+
+    def run(self, job: Job, while_open: Callable[[], None] | None = None) -> Result:
+        """`while_open` is called while every stream of a job that holds is open."""
+        self._write(orjson.dumps(asdict(job)) + b"\n")
+        answer = self._read()
+        if answer == _OPEN:
+            if while_open:
+                while_open()
+            self._write(b"\n")
+            answer = self._read()
+        return Result(**orjson.loads(answer))
+
+    def _write(self, line: bytes) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+    def _read(self) -> bytes:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the load generator ended; its error is above")
+        return line
+
+
+def percentile_ms(seconds: Sequence[float], percent: int) -> float:
+    """0 where nothing was measured."""
+    if not seconds:
+        return 0.0
+    return sorted(seconds)[(len(seconds) - 1) * percent // 100] * 1_000
+
+
+def main() -> None:
+    for line in sys.stdin.buffer:
+        job: dict[str, Any] = orjson.loads(line)
+        result = uvloop.run(Load(Job(**job)).run(lambda: _say(_OPEN)))
+        _say(orjson.dumps(asdict(result)) + b"\n")
+
+
+def _say(line: bytes) -> None:
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""A scripted model service, and what a test needs to run a template on it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from runtime.domain.entities.agents import Agent
+from runtime.domain.errors import DomainError, InvalidValue
+from runtime.domain.events.runs import (
+    RunEvent,
+    StepFinished,
+    StepStarted,
+    TextDelta,
+    ToolCallDelta,
+    UsageReported,
+)
+from runtime.domain.services.executor import RunInput
+from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ModelService
+from runtime.domain.services.tools import ToolOutcome, ToolService
+from runtime.domain.value_objects.agents import AgentSpec, Slug, TemplateRef
+from runtime.domain.value_objects.chat import (
+    ChatRole,
+    FinishReason,
+    GenerationOptions,
+    Message,
+    ToolSpec,
+    Usage,
+)
+from runtime.domain.value_objects.identity import LOCAL_USER
+from runtime.domain.value_objects.ids import ProjectId, new_agent_id, new_line_id, new_run_id
+from runtime.infrastructure.tools.service import BuiltinTools
+from runtime.templates.base import BaseAgentTemplate, Services
+
+T = TypeVar("T", bound=BaseAgentTemplate)
+NO_OPTIONS = GenerationOptions()
+Item = ModelEvent | Exception | asyncio.Event
+"""An event is waited for; an exception is raised."""
+Reply = Sequence[Item]
+WHEN = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def says(*pieces: str, finish: FinishReason = "stop", then: Sequence[Item] = ()) -> Reply:
+    text = [TextDelta(piece) for piece in pieces]
+    return [
+        *text,
+        *then,
+        UsageReported(Usage(10, 5), "scripted"),
+        ModelFinished(finish, "scripted"),
+    ]
+
+
+def calls(*wishes: tuple[str, str], finish: FinishReason = "tool_calls", text: str = "") -> Reply:
+    """Tool calls as (name, arguments); each comes in two pieces."""
+    events: list[Item] = [TextDelta(text)] if text else []
+    for index, (name, arguments) in enumerate(wishes):
+        half = len(arguments) // 2
+        events.append(ToolCallDelta(index, f"call_{index}", name, arguments[:half]))
+        events.append(ToolCallDelta(index, arguments=arguments[half:]))
+    return [*events, *says(finish=finish)]
+
+
+class ScriptedModels(ModelService):
+    """Answers each call with the next reply, or with the first whose key its prompt contains."""
+
+    def __init__(self, *replies: Reply, by_prompt: dict[str, Reply] | None = None) -> None:
+        self.calls: list[ModelCall] = []
+        self.closed = 0
+        """Streams that ended, were closed or were cancelled."""
+        self._replies = list(replies)
+        self._by_prompt = by_prompt or {}
+
+    async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
+        self.calls.append(call)
+        try:
+            for item in self._reply(call):
+                if isinstance(item, Exception):
+                    raise item
+                if isinstance(item, asyncio.Event):
+                    await item.wait()
+                else:
+                    yield item
+        finally:
+            self.closed += 1
+
+    def check(self, model: str | None) -> None:
+        if model is not None:
+            raise InvalidValue("There is one model.", param="model")
+
+    def _reply(self, call: ModelCall) -> Reply:
+        prompt = "\n".join(message.text for message in call.messages)
+        for key, reply in self._by_prompt.items():
+            if key in prompt:
+                return reply
+        return self._replies.pop(0)
+
+    def prompt(self, index: int) -> str:
+        return "\n".join(message.text for message in self.calls[index].messages)
+
+
+class ScriptedTools(ToolService):
+    """Tools that answer what they are told to; an event is waited for, an exception raised."""
+
+    def __init__(self, **results: str | Exception | asyncio.Event) -> None:
+        self.results = results
+        self.called: list[tuple[str, str]] = []
+
+    def names(self) -> Sequence[str]:
+        return sorted(self.results)
+
+    def specs(self, granted: Sequence[str]) -> Sequence[ToolSpec]:
+        for name in granted:
+            if name not in self.results:
+                raise InvalidValue(f"There is no tool '{name}'.", param="tools")
+        return [ToolSpec(name, f"Does {name}.", {"type": "object"}) for name in granted]
+
+    async def call(self, name: str, arguments: str) -> ToolOutcome:
+        self.called.append((name, arguments))
+        result = self.results[name]
+        if isinstance(result, Exception):
+            raise result
+        if isinstance(result, asyncio.Event):
+            await result.wait()
+            return ToolOutcome("success", "waited")
+        return ToolOutcome("success", result)
+
+
+def an_agent(template: type[BaseAgentTemplate], **config: object) -> Agent:
+    ref = TemplateRef(template.template_id, template.template_version)
+    return Agent(
+        id=new_agent_id(),
+        line_id=new_line_id(),
+        slug=Slug("bot"),
+        number=1,
+        project_id=ProjectId("default"),
+        owner_id=LOCAL_USER,
+        author_id=LOCAL_USER,
+        spec=AgentSpec(name="Bot", template=ref, config=config, model=None),
+        created_at=WHEN,
+        updated_at=WHEN,
+    )
+
+
+def made(
+    template: type[T],
+    models: ModelService,
+    tools: ToolService | None = None,
+    /,
+    **config: object,
+) -> T:
+    services = Services(models, tools or BuiltinTools())
+    return template.create_instance(an_agent(template, **config), services)
+
+
+def asks(
+    *messages: str | Message, options: GenerationOptions = NO_OPTIONS, stream: bool = True
+) -> RunInput:
+    said = [Message(ChatRole.USER, each) if isinstance(each, str) else each for each in messages]
+    return RunInput(
+        run_id=new_run_id(),
+        messages=said,
+        options=options,
+        user_id=LOCAL_USER,
+        project_id=ProjectId("default"),
+        stream=stream,
+    )
+
+
+async def events_of(instance: BaseAgentTemplate, input: RunInput) -> list[RunEvent]:
+    return [event async for event in instance.stream_execute(input)]
+
+
+def text_of(events: Sequence[RunEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def steps_of(events: Sequence[RunEvent]) -> list[str]:
+    """`+name` where a step begins, `-name` where it ends, `!name` where it fails."""
+    marks = []
+    for event in events:
+        if isinstance(event, StepStarted):
+            marks.append(f"+{event.name}")
+        elif isinstance(event, StepFinished):
+            marks.append(("-" if event.status == "success" else "!") + event.name)
+    return marks
+
+
+async def failing(instance: BaseAgentTemplate, input: RunInput) -> tuple[list[RunEvent], Exception]:
+    """What a run emits before it fails, and how it fails."""
+    events: list[RunEvent] = []
+
+    async def emit(event: RunEvent) -> None:
+        events.append(event)
+
+    try:
+        await instance.run(input, emit)
+    except DomainError as error:
+        return events, error
+    raise AssertionError("the run did not fail")
