@@ -267,7 +267,7 @@ def _find(client: "Client", reference: str, *preferred: str) -> Json:
     """What `reference` names; of a slug alone the newest version in the first status it has."""
     if "@" not in reference:
         for status in preferred:
-            query = {"slug": reference, "status": status, "limit": 1}
+            query: dict[str, str | int] = {"slug": reference, "status": status, "limit": 1}
             page = client.call("GET", "agents", query=query)["data"]
             if page:
                 return dict(page[0])
@@ -290,7 +290,7 @@ def _only(client: "Client", reference: str) -> Json:
     return _find(client, reference)
 
 
-def _pages(client: "Client", limit: int, where: Json, *path: str) -> list[Json]:
+def _pages(client: "Client", limit: int, where: dict[str, str], *path: str) -> list[Json]:
     found: list[Json] = []
     query: dict[str, str | int] = {**where, "limit": min(limit, PAGE)}
     while True:

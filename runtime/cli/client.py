@@ -15,6 +15,7 @@ Json = dict[str, Any]
 
 SILENCE_S = 60
 """A stream says something at least every 15 s, be it only a comment."""
+NEEDS_TOKEN = "The command line takes it from RUNTIME_TOKEN or --token."
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -23,12 +24,15 @@ class Client:
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url.rstrip("/")
-        if not self.url.startswith(("http://", "https://")):
-            raise Failure(f"'{url}' is no address of a runtime: http://127.0.0.1:8000 is one.")
+        host = _host(self.url)
+        if not host:
+            raise Failure(f"'{url}' is no address of a runtime: http://127.0.0.1:8000 is one.", 2)
+        if token and not (token.isascii() and token.isprintable()):
+            raise Failure("The token holds characters that no HTTP header can carry.", 2)
         self._headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._opener = _opener(self.url)
+        self._opener = _opener(host)
 
     def call(
         self,
@@ -71,13 +75,21 @@ class Client:
                 yield response
         except HTTPError as error:
             with error:
-                raise Failure(_message(self._read(error))) from error
+                raise self._refused(error) from error
         except TimeoutError as error:
             raise Failure(f"{self.url} said nothing for {SILENCE_S} s.") from error
         except URLError as error:
             raise self._unreachable(error.reason) from error
         except (OSError, HTTPException) as error:
             raise self._unreachable(error) from error
+
+    def _refused(self, error: HTTPError) -> Failure:
+        try:
+            message = _message(json.loads(error.read()))
+        except (ValueError, AttributeError):
+            return Failure(f"{self.url} answered {error.code} {error.reason}.")
+        hint = f" {NEEDS_TOKEN}" if error.code == 401 else ""
+        return Failure(message + hint)
 
     def _read(self, response: IO[bytes]) -> Json:
         return self._parsed(response.read())
@@ -105,9 +117,17 @@ class _NoRedirects(HTTPRedirectHandler):
         return None
 
 
-def _opener(url: str) -> OpenerDirector:
-    loopback = urlsplit(url).hostname in _LOOPBACK
-    return build_opener(_NoRedirects, *([ProxyHandler({})] if loopback else []))
+def _host(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        return parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _opener(host: str) -> OpenerDirector:
+    """By the proxy that the environment names, except to this machine."""
+    return build_opener(_NoRedirects, *([ProxyHandler({})] if host in _LOOPBACK else []))
 
 
 def _quoted(part: str) -> str:

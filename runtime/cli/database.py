@@ -1,6 +1,5 @@
 """`agent-runtime db …`"""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -38,6 +37,8 @@ def current_schema() -> None:
 
 
 def _on_database(work: "Callable[[AsyncEngine], Awaitable[T]]") -> T:
+    import asyncio
+
     from runtime.domain.errors import DatabaseUnavailable
     from runtime.infrastructure.database import create_engine
 

@@ -31,8 +31,8 @@ Set RUNTIME_TOKEN, in the environment, in .env or as `token` in runtime.toml, fo
   echo "RUNTIME_TOKEN=$(openssl rand -hex 32)" >> .env
 or serve this machine only: RUNTIME_HOST=127.0.0.1"""
 IN_USE = """\
-Port {port} on {ip} is in use. Stop what runs there, or choose another port:
-  RUNTIME_PORT={other} agent-runtime serve"""
+Port {port} on {ip} is in use. Stop what runs there, or choose another one with RUNTIME_PORT or
+--port; 0 takes any that is free."""
 
 Place = tuple[socket.AddressFamily, str]
 
@@ -127,7 +127,8 @@ def _places(host: str) -> list[Place]:
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise Failure(f"RUNTIME_HOST: '{host}' is no address: {error}", 2) from error
+        why = getattr(error, "strerror", None) or error
+        raise Failure(f"RUNTIME_HOST: '{host}' is no address: {why}.", 2) from error
     return list(dict.fromkeys((family, str(place[0])) for family, _, _, _, place in found))
 
 
@@ -145,7 +146,7 @@ def _bound(places: list[Place], port: int) -> list[socket.socket]:
         except OSError as error:
             # A machine without IPv6 still names ::1 as localhost; that one is left out.
             if error.errno == errno.EADDRINUSE:
-                raise Failure(IN_USE.format(ip=ip, port=port, other=port + 1)) from error
+                raise Failure(IN_USE.format(ip=ip, port=port)) from error
             problem = error
         else:
             port = listeners[0].getsockname()[1]

@@ -92,7 +92,10 @@ def _takes(field: dict[str, Any]) -> str:
     rules = field["validation"]
     if "options" in rules:
         return " | ".join(map(str, rules["options"]))
-    low, high = rules.get("min"), rules.get("max")
-    if low is None and high is None:
-        return str(field["type"])
-    return f"{field['type']} {'' if low is None else low}…{'' if high is None else high}"
+    of = "" if field["type"] == "number" else {"list": " items"}.get(field["type"], " characters")
+    bounds = [
+        f"{word} {rules[bound]}{of}"
+        for bound, word in (("min", "at least"), ("max", "at most"))
+        if rules.get(bound) is not None
+    ]
+    return ", ".join([field["type"], *bounds])

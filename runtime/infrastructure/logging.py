@@ -1,5 +1,6 @@
 """One log, on stderr: JSON lines for machines, coloured text where a person is looking."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -37,6 +38,7 @@ def configure(level: str) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(_is_news)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
@@ -46,6 +48,11 @@ def configure(level: str) -> None:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     logging.captureWarnings(True)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not so an answer that was cancelled because the grace period is over."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def _rendering(*, for_people: bool) -> list[Processor]:

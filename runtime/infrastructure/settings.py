@@ -19,8 +19,8 @@ from pydantic_settings import (
 )
 
 PREFIX = "RUNTIME_"
-MIN_TOKEN = 8
-_DATABASE = re.compile(r"(sqlite(\+\w+)?:////?|postgres(ql)?(\+\w+)?://)[^/:]")
+MIN_TOKEN = 16
+_DATABASE = re.compile(r"sqlite(\+\w+)?:///(?!:memory:)[^?]|postgres(ql)?(\+\w+)?://.")
 
 
 class Settings(BaseSettings):
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
-        if value and not (_DATABASE.match(value) and _port_is_valid(value)):
+        if value and not _is_database(value):
             raise ValueError(
                 "must be sqlite:///path/to/file or postgresql://user:password@host:5432/name"
             )
@@ -258,12 +258,16 @@ def _plain(value: object) -> object:
 
 
 def _is_http(url: str) -> bool:
-    return url.startswith(("http://", "https://")) and _port_is_valid(url)
-
-
-def _port_is_valid(url: str) -> bool:
     try:
-        return urlsplit(url).port is None or True
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_database(url: str) -> bool:
+    try:
+        return _DATABASE.match(url) is not None and urlsplit(url).port != 0
     except ValueError:
         return False
 

@@ -123,7 +123,7 @@ def _problems(schema: Schema, error: ErrorDetails) -> Iterator[FieldProblem]:
             missing = error["type"] == "union_tag_not_found"
             text = "This field is required" if missing else "There is no such choice"
             yield FieldProblem(path, text, "one of " + ", ".join(tags), list(tags))
-        case _ if place.wrong_kind:
+        case kind if place.wrong_kind and kind not in ("value_error", "assertion_error"):
             yield _problem(schema, place, "The value is of the wrong kind")
         case _:
             yield _problem(schema, place, error["msg"].removeprefix("Value error, "))
@@ -144,7 +144,9 @@ def _locate(schema: Schema, loc: Sequence[int | str]) -> _Place:
     for part in loc:
         if len(options) > 1 and not chosen:
             options, chosen = _choose(schema, node, options, str(part)), True
-        elif part != "[key]":
+        elif part == "[key]":
+            node = {}
+        else:
             around, node = options, _step(options, part)
             options, chosen = alternatives(schema, node), False
             parts.append(str(part))
@@ -165,14 +167,13 @@ def _step(options: Sequence[Schema], part: int | str) -> Schema:
             return _as_schema(option["items"])
         if part in option.get("properties", {}):
             return _as_schema(option["properties"][part])
-    return next(
-        (
-            _as_schema(each["additionalProperties"])
-            for each in options
-            if "additionalProperties" in each
-        ),
-        {},
-    )
+    return next((schema for each in options if (schema := _of_any_key(each))), {})
+
+
+def _of_any_key(option: Schema) -> Schema:
+    """What a mapping holds under each of its keys."""
+    patterns: Mapping[str, object] = option.get("patternProperties", {})
+    return _as_schema(option.get("additionalProperties") or next(iter(patterns.values()), {}))
 
 
 def _as_schema(value: object) -> Schema:

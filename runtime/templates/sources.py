@@ -29,6 +29,10 @@ def allow_folder(path: Path) -> None:
     _folders.add(path.resolve())
 
 
+def forbid_folder(path: Path) -> None:
+    _folders.discard(path.resolve())
+
+
 def find_module(name: str) -> ModuleSpec:
     """Finds a module's source file without importing anything. Raises ModuleRefused."""
     parts = name.split(".")

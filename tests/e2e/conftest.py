@@ -1,5 +1,5 @@
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -7,13 +7,15 @@ import pytest
 from tests.e2e.server import Served, serving
 
 
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of the developer's own settings reaches a test."""
-    for name in list(os.environ):
-        if name.startswith(("RUNTIME_", "OPENAI_")):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("RUNTIME_", "OPENAI_")):
+                patch.delenv(name)
+        patch.chdir(tmp_path_factory.mktemp("nothing-here"))
+        yield
 
 
 @pytest.fixture

@@ -124,8 +124,7 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
     def _too_large(self) -> HTTPException:
-        message = f"The body is larger than {self._max_bytes} bytes."
-        return HTTPException(413, message, headers={"Connection": "close"})
+        return HTTPException(413, f"The body is larger than {self._max_bytes} bytes.")
 
 
 def _host_name(host: str) -> str:

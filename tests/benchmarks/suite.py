@@ -1,0 +1,238 @@
+"""What is measured: every case on every server, in turns, several times over."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import sleep
+
+import pytest
+
+from tests.benchmarks import servers
+from tests.benchmarks.load import Generator, Job, Result
+from tests.benchmarks.servers import TOKEN, Server, Target
+from tests.postgres import fresh_database
+
+SETTLE_S = 0.5
+"""Between being ready and being idle; between the end of a load and looking at its cost."""
+_SLOW = "c"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    key: str
+    connections: int
+    stream: bool
+    seconds: float = 0
+    delay_ms: int = 0
+    slow_once: bool = False
+    """Only in the first round for the slow one: it takes half a minute."""
+
+    def job(self, server: Server) -> Job:
+        return Job(
+            port=server.port,
+            token=TOKEN,
+            connections=self.connections,
+            stream=self.stream,
+            seconds=self.seconds,
+            delay_ms=self.delay_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    rounds: int
+    cases: Sequence[Case]
+    held_streams: int
+    """0: the memory of an open stream is not measured."""
+    warm_up_s: float
+    targets: Sequence[str] = ("a", "b", "c", "d", "e")
+
+
+FULL = Plan(
+    rounds=3,
+    cases=(
+        Case(key="whole", connections=32, stream=False, seconds=2),
+        Case(key="streams-1", connections=1, stream=True, seconds=1),
+        Case(key="streams-50", connections=50, stream=True, seconds=2),
+        Case(key="paced-50", connections=50, stream=True, delay_ms=20),
+        Case(key="streams-200", connections=200, stream=True, slow_once=True),
+        Case(key="streams-500", connections=500, stream=True, slow_once=True),
+    ),
+    held_streams=500,
+    warm_up_s=0.5,
+)
+QUICK = Plan(
+    rounds=1,
+    cases=(
+        Case(key="whole", connections=32, stream=False, seconds=1),
+        Case(key="streams-1", connections=1, stream=True, seconds=0.5),
+        Case(key="streams-50", connections=50, stream=True, seconds=0.5),
+        Case(key="paced-50", connections=50, stream=True, delay_ms=10),
+    ),
+    held_streams=0,
+    warm_up_s=0.2,
+    targets=("a", "b", "c", "d"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One case on one server in one round."""
+
+    result: Result
+    cpu_s: float
+
+    @property
+    def answers_per_s(self) -> float:
+        return self.result.answers / self.result.seconds
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.result.tokens / self.result.seconds
+
+    @property
+    def cpu_ms_per_answer(self) -> float:
+        return self.cpu_s * 1_000 / max(1, self.result.answers)
+
+    @property
+    def cpu_us_per_token(self) -> float:
+        return self.cpu_s * 1_000_000 / max(1, self.result.tokens)
+
+
+@dataclass
+class Record:
+    """Everything measured about one server."""
+
+    target: Target
+    first_start_s: float = 0.0
+    kb_per_stream: float = 0.0
+    starts_s: list[float] = field(default_factory=list)
+    idle_mb: list[float] = field(default_factory=list)
+    peak_mb: list[float] = field(default_factory=list)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    errors: int = 0
+
+    def median(self, case: str, figure: Callable[[Sample], float]) -> float | None:
+        samples = self.samples.get(case)
+        return median(figure(sample) for sample in samples) if samples else None
+
+
+@dataclass
+class Measured:
+    plan: Plan
+    records: dict[str, Record]
+    notes: list[str]
+
+
+def measure(plan: Plan) -> Measured:
+    with ExitStack() as opened:
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        provider = opened.enter_context(servers.running(servers.upstream(), folder))
+        load = opened.enter_context(Generator())
+        measured = Measured(plan, {}, [])
+        if "a" in plan.targets:
+            measured.records["a"] = Record(provider.target)
+        targets = [
+            servers.forwarder(provider.url),
+            servers.minimal(provider.url),
+            servers.product(provider.url, folder / "sqlite"),
+        ]
+        if "e" in plan.targets:
+            try:
+                url = opened.enter_context(fresh_database())
+            except pytest.skip.Exception as reason:
+                measured.notes.append(f"(e) is left out: {reason}")
+            else:
+                data_dir = folder / "postgres"
+                targets.append(servers.product(provider.url, data_dir, postgres_url=url))
+        for target in targets:
+            if target.key in plan.targets:
+                measured.records[target.key] = _first_run(target, folder, load, plan)
+        for number in range(plan.rounds):
+            say(f"round {number + 1} of {plan.rounds}")
+            _round(measured, provider, folder, load, first=number == 0)
+        return measured
+
+
+def _first_run(target: Target, folder: Path, load: Generator, plan: Plan) -> Record:
+    record = Record(target)
+    if target.is_product:
+        say(f"first start of ({target.key}) {target.title}")
+        with servers.running(servers.without_credential(target), folder) as server:
+            record.first_start_s = server.start_s
+            servers.publish_agent(server)
+    if plan.held_streams:
+        say(f"open streams of ({target.key}) {target.title}")
+        with servers.running(target, folder) as server:
+            record.kb_per_stream, errors = _open_stream_kb(server, load, plan)
+            record.errors += errors
+    return record
+
+
+def _open_stream_kb(server: Server, load: Generator, plan: Plan) -> tuple[float, int]:
+    """What a stream takes while it is open, in a process that has seen no load yet; and errors."""
+    load.run(_warm_up(server, plan, stream=True))
+    before_mb = server.rss_mb()
+    while_open_mb: list[float] = []
+    job = Job(
+        port=server.port,
+        token=TOKEN,
+        connections=plan.held_streams,
+        stream=True,
+        delay_ms=1_000,
+        hold=True,
+    )
+    result = load.run(job, while_open=lambda: while_open_mb.append(server.rss_mb()))
+    growth_mb = while_open_mb[0] - before_mb if while_open_mb else 0.0
+    return growth_mb * 1_024 / plan.held_streams, result.errors
+
+
+def _round(
+    measured: Measured, provider: Server, folder: Path, load: Generator, *, first: bool
+) -> None:
+    plan = measured.plan
+    with ExitStack() as running:
+        started = [provider] if "a" in measured.records else []
+        for key, record in measured.records.items():
+            if key == "a":
+                continue
+            server = running.enter_context(servers.running(record.target, folder))
+            started.append(server)
+            record.starts_s.append(server.start_s)
+            sleep(SETTLE_S)
+            record.idle_mb.append(server.rss_mb())
+            for stream in (False, True):
+                load.run(_warm_up(server, plan, stream=stream))
+        for case in plan.cases:
+            for server in started:
+                if first or not (case.slow_once and server.target.key == _SLOW):
+                    _take(measured.records[server.target.key], server, load, case)
+        for server in started:
+            measured.records[server.target.key].peak_mb.append(server.peak_rss_mb())
+
+
+def _take(record: Record, server: Server, load: Generator, case: Case) -> None:
+    before_s = server.cpu_s()
+    result = load.run(case.job(server))
+    # What a request leaves to be done later, such as its record, is part of its cost.
+    sleep(SETTLE_S / 2)
+    sample = Sample(result, server.cpu_s() - before_s)
+    record.samples.setdefault(case.key, []).append(sample)
+    record.errors += result.errors
+    say(
+        f"  {case.key:12} ({server.target.key}) {sample.answers_per_s:8.1f} answers/s "
+        f"{sample.cpu_ms_per_answer:7.2f} ms CPU, first token "
+        f"{result.first_token_p50_ms:7.1f} ms, {result.errors} errors"
+    )
+
+
+def _warm_up(server: Server, plan: Plan, *, stream: bool) -> Job:
+    return Job(port=server.port, token=TOKEN, connections=8, stream=stream, seconds=plan.warm_up_s)
+
+
+def say(line: str) -> None:
+    sys.stderr.write(line + "\n")
