@@ -225,11 +225,9 @@ def misspelt(environment: Mapping[str, str]) -> list[str]:
     """
     known = [variable(name) for name in Settings.model_fields]
     return [
-        f"{name} is not a setting; did you mean {near[0]}?"
+        f"{name} is not a setting; did you mean {near}?"
         for name in sorted(environment)
-        if name.startswith(PREFIX)
-        and name not in known
-        and (near := difflib.get_close_matches(name, known, 1, 0.85))
+        if name.startswith(PREFIX) and name not in known and (near := _nearest(name))
     ]
 
 
@@ -238,11 +236,15 @@ def _line(location: Iterable[int | str], kind: str, message: str) -> str:
     # pydantic reports an aliased field by its alias.
     name = field if field.isupper() else variable(field)
     if kind == "extra_forbidden":
-        known = [variable(each) for each in Settings.model_fields]
-        near = difflib.get_close_matches(name, known, 1)
-        return f"{name}: there is no such setting{f'; did you mean {near[0]}?' if near else ''}"
+        near = _nearest(name)
+        return f"{name}: there is no such setting{f'; did you mean {near}?' if near else ''}"
     at = ".".join([name, *rest])
     return f"{at}: {message.removeprefix('Value error, ')}"
+
+
+def _nearest(name: str) -> str | None:
+    known = [variable(each) for each in Settings.model_fields]
+    return next(iter(difflib.get_close_matches(name, known, 1, 0.85)), None)
 
 
 def _split(text: str) -> list[str]:

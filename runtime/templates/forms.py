@@ -12,6 +12,8 @@ from runtime.domain.services.templates import FieldType, FormField, FormSection
 from runtime.templates.json_schema import Schema, alternatives, literals, resolve
 
 DEFAULT_SECTION = "General"
+LAST_SECTION = "Model"
+"""Fine tuning, inherited from GenerationConfig: after what the template itself asks."""
 TEXTAREA_FROM = 200
 """A text that may be longer than this, in characters, gets more than one line."""
 
@@ -31,7 +33,7 @@ def sections_of(config: type[BaseModel]) -> Sequence[FormSection]:
             description="",
             fields=fields,
         )
-        for title, fields in sections.items()
+        for title, fields in sorted(sections.items(), key=lambda each: each[0] == LAST_SECTION)
     ]
 
 

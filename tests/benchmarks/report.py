@@ -12,7 +12,8 @@ from statistics import median
 from tests.benchmarks.suite import Measured, Record, Sample
 
 _LIBRARIES = ("uvicorn", "uvloop", "fastapi", "langgraph", "langchain-openai", "openai", "aiohttp")
-_ABSENT = "–"
+_ABSENT = "\N{EN DASH}"
+_TIMES = "\N{MULTIPLICATION SIGN}"
 
 Figure = Callable[[Record], float | None]
 
@@ -150,19 +151,21 @@ def _ours(figure: Figure) -> Callable[[Measured], float | None]:
 
 
 GOALS = (
-    Goal("requests/s, d/c", _ratio("d", "c", _of("whole", _answers)), floor=2, unit="×"),
-    Goal("requests/s, e/c", _ratio("e", "c", _of("whole", _answers)), floor=1.7, unit="×"),
-    Goal("CPU/request, d/c", _ratio("d", "c", _of("whole", _cpu_ms)), ceiling=0.5, unit="×"),
+    Goal("requests/s, d/c", _ratio("d", "c", _of("whole", _answers)), floor=2, unit=_TIMES),
+    Goal("requests/s, e/c", _ratio("e", "c", _of("whole", _answers)), floor=1.7, unit=_TIMES),
+    Goal("CPU/request, d/c", _ratio("d", "c", _of("whole", _cpu_ms)), ceiling=0.5, unit=_TIMES),
     Goal(
         "CPU/stream of 64 tokens, d/c",
         _ratio("d", "c", _of("streams-50", _cpu_ms)),
         ceiling=0.15,
-        unit="×",
+        unit=_TIMES,
         digits=3,
     ),
-    Goal("chunks/s at 50 streams, d/c", _ratio("d", "c", _of("streams-50", _tokens)), 7, unit="×"),
     Goal(
-        "first token at 1 stream, d − b",  # noqa: RUF001 - a minus sign
+        "chunks/s at 50 streams, d/c", _ratio("d", "c", _of("streams-50", _tokens)), 7, unit=_TIMES
+    ),
+    Goal(
+        "first token at 1 stream, d over b",
         _first_token_over_forwarder,
         ceiling=6,
         unit=" ms",

@@ -3,6 +3,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from runtime.domain.services.templates import FormField, FormSection
+from runtime.templates.config import GenerationConfig
 from runtime.templates.forms import sections_of
 
 
@@ -54,6 +55,13 @@ def test_fields_come_in_their_sections() -> None:
     assert [field.id for field in first.fields] == ["prompt"]
     assert isinstance(second, FormSection)
     assert second.title == "General"
+
+
+def test_the_models_options_come_last() -> None:
+    class Bot(GenerationConfig):
+        name: str = ""
+
+    assert [section.title for section in sections_of(Bot)] == ["General", "Model"]
 
 
 def test_each_type_has_its_widget() -> None:

@@ -1,5 +1,6 @@
 """Commands that change agents: each one transaction, with its row in the audit trail."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ class CreateAgentHandler(AgentHandler):
 
     async def __call__(self, command: CreateAgent) -> Changed:
         """Raises what Drafting raises, NameTaken, AgentExists, VersionExists, Forbidden."""
-        drafted = self.drafting.new(command.change)
+        # In a thread: a user's graph may be imported to see whether it is one.
+        drafted = await asyncio.to_thread(self.drafting.new, command.change)
         at = self.now()
         async with self.opened(command.actor, "create an agent") as work:
             line = await self._line(work, command, drafted, at)
@@ -162,8 +164,11 @@ class UpdateAgentHandler(AgentHandler):
         async with self.opened(command.actor, "change an agent") as work:
             agent = await _read(work, command.actor, command.agent, command.if_match)
             trail = AuditTrail(agent)
-            drafted = self.drafting.changed(
-                agent.spec, command.change, replace_config=command.replace_config
+            drafted = await asyncio.to_thread(
+                self.drafting.changed,
+                agent.spec,
+                command.change,
+                replace_config=command.replace_config,
             )
             agent.edit(drafted.spec, command.actor, at)
             await work.agents.save(agent)
@@ -286,7 +291,9 @@ class NewVersionHandler(AgentHandler):
         at = self.now()
         async with self.opened(command.actor, "make a version") as work:
             base = await _read(work, command.actor, command.agent)
-            drafted = self.drafting.changed(base.spec, command.change, replace_config=False)
+            drafted = await asyncio.to_thread(
+                self.drafting.changed, base.spec, command.change, replace_config=False
+            )
             line = await work.lines.get(base.line_id)
             agent = line.new_version(
                 new_agent_id(),

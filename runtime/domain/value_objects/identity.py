@@ -25,7 +25,8 @@ class Principal:
     project_id: ProjectId = DEFAULT_PROJECT
     roles: frozenset[Role] = frozenset({Role.VIEWER})
     may_self_approve: bool = False
-    """Only the local admin: with no credential configured there is nobody else to ask."""
+    """For the local admin, who has nobody else to ask, and the platform, whose one token stands
+    for authors and reviewers alike: it manages people and their reviews itself."""
 
     def has(self, role: Role) -> bool:
         return role in self.roles or Role.ADMIN in self.roles
@@ -46,4 +47,4 @@ class Principal:
 
 
 LOCAL_ADMIN = Principal(LOCAL_USER, roles=frozenset({Role.ADMIN}), may_self_approve=True)
-PLATFORM = Principal(UserId("platform"), roles=frozenset({Role.ADMIN}))
+PLATFORM = Principal(UserId("platform"), roles=frozenset({Role.ADMIN}), may_self_approve=True)

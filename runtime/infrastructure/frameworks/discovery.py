@@ -14,6 +14,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -111,7 +112,8 @@ class TemplateFolder:
         module_name = f"{self._modules}_{path.stem}"
         before = self._forget(module_name)
         try:
-            module = _import_file(module_name, path)
+            with _uncached():
+                module = _import_file(module_name, path)
             self._registry.register(list(_own_classes(module, module_name)), name)
             logger.info("templates of %s loaded", name)
         # Whatever a template file does, even sys.exit(), is its own problem.
@@ -158,18 +160,27 @@ def _import_file(name: str, path: Path) -> ModuleType:
         raise ImportError(f"{path.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    # Compiled from source every time: two edits within one clock tick share a cached file.
     importlib.invalidate_caches()
-    source = Path(spec.origin or path).read_bytes()
-    exec(compile(source, str(spec.origin), "exec"), module.__dict__)
+    spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _uncached() -> Iterator[None]:
+    """Compiled from source every time: two edits within a second would share a cached file."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _is_file_in(module: ModuleType, folder: Path, name: str) -> bool:
     file = getattr(module, "__file__", None)
     if not file or name.startswith("agent_templates_"):
         return False
-    return Path(file).parent == folder
+    return Path(file).is_relative_to(folder)
 
 
 def _packages() -> Iterator[str]:

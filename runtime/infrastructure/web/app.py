@@ -7,7 +7,7 @@ from runtime import __version__
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.lifespan import running
 from runtime.infrastructure.settings import Settings
-from runtime.infrastructure.web import errors
+from runtime.infrastructure.web import docs, errors
 from runtime.infrastructure.web.middleware import (
     LOOPBACK,
     BodyLimit,
@@ -28,7 +28,12 @@ def create_app(container: Container) -> FastAPI:
             yield
 
     app = FastAPI(
-        title="Agent runtime", version=__version__, description=DESCRIPTION, lifespan=lifespan
+        title="Agent runtime",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.container = container
     errors.install(app)
@@ -39,6 +44,7 @@ def create_app(container: Container) -> FastAPI:
         templates.router,
         runs.router,
         system.router,
+        docs.router,
     ):
         app.include_router(router)
     settings = container.settings()

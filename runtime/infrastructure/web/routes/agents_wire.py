@@ -117,6 +117,10 @@ class NewVersionIn(AgentUpdate):
 
 
 class Approval(Body):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"content_hash": None}]}
+    )
+
     content_hash: str | None = Field(default=None, description="Of what was reviewed.")
 
 
@@ -131,6 +135,12 @@ class Rejection(Body):
 
 
 class Revocation(Body):
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"reason": "It promised refunds."}]},
+    )
+
     reason: str = Field(default="", max_length=4_000)
 
 

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -182,7 +183,7 @@ async def validate_config(
     """Check a configuration without storing anything."""
     info = templates.get(template_id, body.version)
     try:
-        checked = templates.check(info.ref, body.template_config)
+        checked = await asyncio.to_thread(templates.check, info.ref, body.template_config)
     except InvalidConfig as refused:
         return ConfigChecked(valid=False, errors=_problems(refused))
     return ConfigChecked(
