@@ -75,9 +75,14 @@ async def test_greeter_is_picked_up_without_a_restart(runtime: Served, tmp_path:
     assert "Greet the user in a formal tone" in await runtime.ask("greeter", "Your system prompt?")
 
 
-def test_greeter_has_fifteen_lines() -> None:
-    lines = (EXAMPLES / "greeter.py").read_text().splitlines()
-    assert len([line for line in lines if line.strip()]) <= 15
+def test_greeter_has_fifteen_lines_and_is_the_readme_s() -> None:
+    source = (EXAMPLES / "greeter.py").read_text()
+
+    assert len([line for line in source.splitlines() if line.strip()]) == 15
+    assert (
+        f"```python file=templates/greeter.py\n{source}```"
+        in (EXAMPLES.parent / "README.md").read_text()
+    )
 
 
 async def test_support_is_made_from_its_file(runtime: Served) -> None:
