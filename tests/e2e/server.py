@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from openai import AsyncOpenAI
 
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.settings import Settings
-from runtime.infrastructure.web.app import create_app
+from runtime.infrastructure.web.server import DrainingServer
 
 Json = dict[str, Any]
 
@@ -68,11 +67,11 @@ async def serving(
 ) -> AsyncIterator[Served]:
     if token:
         settings["token"] = token
+    settings.setdefault("grace_s", 1)
     container = Container(settings=Settings(data_dir=folder / "var", **settings))
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(create_app(container), log_config=None, timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+    server = DrainingServer(container, lambda: None)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started:
