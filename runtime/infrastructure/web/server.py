@@ -92,14 +92,17 @@ class DrainingServer(uvicorn.Server):
         if self.should_exit:
             self.forced_by = sig
         self.should_exit = True
+        self._say_no()
+
+    def _say_no(self) -> None:
         self._engine.admission.welcoming = False
+        self._engine.admission.open = self._delay_s > 0
 
     async def _drain(self) -> None:
-        admission = self._engine.admission
         self._keeper.draining = True
-        admission.welcoming = False
+        self._say_no()
         await self._until(lambda: bool(self.forced_by), self._delay_s)
-        admission.open = False
+        self._engine.admission.open = False
         await self._until(lambda: self._idle() or bool(self.forced_by), self._grace_s)
         self._engine.cancel_all()
         await self._until(self._idle, LAST_WORDS_S)
