@@ -2,17 +2,19 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+from dependency_injector import providers
 from openai import AsyncOpenAI
 
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.settings import Settings
+from runtime.infrastructure.tools.service import BuiltinTools, Tool
 from runtime.infrastructure.web.server import DrainingServer
 
 Json = dict[str, Any]
@@ -63,12 +65,14 @@ async def serving(
     folder: Path,
     *,
     token: str | None = None,
+    tools: Iterable[Tool] = (),
     **settings: Any,  # noqa: ANN401 - as in Settings
 ) -> AsyncIterator[Served]:
     if token:
         settings["token"] = token
     settings.setdefault("grace_s", 1)
     container = Container(settings=Settings(data_dir=folder / "var", **settings))
+    container.tools.override(providers.Object(BuiltinTools(tools)))
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = DrainingServer(container, lambda: None)
