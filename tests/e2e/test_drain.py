@@ -3,7 +3,7 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from time import monotonic
@@ -54,7 +54,7 @@ def body(text: str, *, stream: bool = False) -> dict[str, Any]:
     return {"model": "assistant", "stream": stream, "messages": messages}
 
 
-async def events(client: httpx.AsyncClient, text: str) -> AsyncIterator[str]:
+async def events(client: httpx.AsyncClient, text: str) -> AsyncGenerator[str]:
     """The data of a stream's events, as they come."""
     asked = client.stream("POST", "/v1/chat/completions", json=body(text, stream=True))
     async with asked as response:

@@ -231,10 +231,11 @@ async def test_head_is_get_without_a_body(runtime: Served) -> None:
     [
         ("PUT", "/v1/chat/completions", "POST"),
         ("GET", "/v1/chat/completions", "POST"),
-        ("OPTIONS", "/v1/models", "HEAD, GET"),
-        ("DELETE", "/v1/agents", "HEAD, GET, POST"),
-        ("TRACE", "/healthz", "HEAD, GET"),
-        ("PROPFIND", "/docs", "HEAD, GET"),
+        ("OPTIONS", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/v1/agents", "GET, HEAD, POST"),
+        ("PUT", "/v1/templates/react-agent/validate", "POST"),
+        ("TRACE", "/healthz", "GET, HEAD"),
+        ("PROPFIND", "/docs", "GET, HEAD"),
     ],
 )
 async def test_another_method_is_405_and_names_the_right_ones(

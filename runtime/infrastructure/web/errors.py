@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import Route
 
 from runtime.domain import errors
 from runtime.domain.errors import DomainError
@@ -173,17 +173,20 @@ async def _respond(request: Request, exc: Exception) -> Response:
 
 
 def _allowed(request: Request) -> list[str]:
-    """Every method that some route has for this path; Starlette names only the first one's."""
-    methods: Sequence[str] = ("GET", "POST", "PUT", "PATCH", "DELETE")
-    routes: list[BaseRoute] = request.app.routes
-    allowed = [
+    """Every method that the path has; Starlette names only those of the first route it meets.
+
+    Where a path fits several templates, it is the one with the fewest blanks that counts.
+    """
+    routes: Sequence[Route] = request.app.state.routes
+    fitting = [route for route in routes if route.path_regex.match(request.scope["path"])]
+    fewest = min((len(route.param_convertors) for route in fitting), default=0)
+    found = {
         method
-        for method in methods
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
-        )
-    ]
-    return ["HEAD", *allowed] if "GET" in allowed else allowed
+        for route in fitting
+        if len(route.param_convertors) == fewest
+        for method in route.methods or ()
+    }
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 async def _nobody_listens(_: Request, __: Exception) -> Response:
