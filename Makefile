@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check bench profile lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -11,6 +11,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   ruff, mypy --strict, import contracts, tests"
 	@echo "make bench   measure against the floor and a minimal handler"
+	@echo "make profile show where the CPU of a request goes"
 	@echo "make lock    resolve the dependencies again and write requirements/"
 
 $(BIN)/uv: requirements/bootstrap.txt
@@ -50,6 +51,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks
+
+profile: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.profiling
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate

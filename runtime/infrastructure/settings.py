@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 PREFIX = "RUNTIME_"
-MIN_TOKEN = 16
+MIN_TOKEN = 8
 _DATABASE = re.compile(r"sqlite(\+\w+)?:///(?!:memory:)[^?]|postgres(ql)?(\+\w+)?://.")
 
 

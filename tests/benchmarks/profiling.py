@@ -4,6 +4,8 @@ import signal
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -31,27 +33,31 @@ _PATIENCE_S = 10
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="profile-") as name:
+    with tempfile.TemporaryDirectory(prefix="profile-") as name, Generator() as load:
         folder = Path(name)
-        with servers.running(servers.upstream(), folder) as provider, Generator() as load:
-            target = servers.product(provider.url, folder / "data")
-            with servers.running(servers.without_credential(target), folder) as server:
-                servers.publish_agent(server)
-            output = folder / "profile.json"
-            sampled = replace(
-                target,
-                command=[
-                    *(sys.executable, "-m", "tests.benchmarks.profiled"),
-                    *target.command[1:],
-                ],
-                env={**target.env, OUTPUT: str(output)},
-            )
-            with servers.running(sampled, folder) as server:
-                for case in CASES:
-                    warm_up = replace(case, seconds=0.5, delay_ms=0)
-                    load.run(warm_up.job(server))
-                    sample, profile = profiled(server, load, case, output)
-                    sys.stdout.write(shown(case, sample, profile))
+        with (
+            servers.running(servers.upstream(), folder) as provider,
+            sampled_product(provider, folder) as (server, output),
+        ):
+            for case in CASES:
+                load.run(replace(case, seconds=0.5, delay_ms=0).job(server))
+                sys.stdout.write(shown(case, *profiled(server, load, case, output)))
+
+
+@contextmanager
+def sampled_product(provider: Server, folder: Path) -> Iterator[tuple[Server, Path]]:
+    """The running product, and the file that its profiles are written to."""
+    target = servers.product(provider.url, folder / "data")
+    with servers.running(servers.without_credential(target), folder) as server:
+        servers.publish_agent(server)
+    output = folder / "profile.json"
+    sampled = replace(
+        target,
+        command=[sys.executable, "-m", "tests.benchmarks.profiled", *target.command[1:]],
+        env={**target.env, OUTPUT: str(output)},
+    )
+    with servers.running(sampled, folder) as server:
+        yield server, output
 
 
 def profiled(server: Server, load: Generator, case: Case, output: Path) -> tuple[Sample, Profile]:

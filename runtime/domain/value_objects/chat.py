@@ -123,7 +123,8 @@ class GenerationOptions:
 
     def over(self, fixed: "GenerationOptions") -> "GenerationOptions":
         """These options, with what `fixed` sets in their place."""
-        return replace(self, **dict(fixed.given()))
+        given = dict(fixed.given())
+        return replace(self, **given) if given else self
 
     def for_inner_call(self) -> "GenerationOptions":
         """What also holds for calls whose text is not the answer (routing, planning)."""

@@ -8,7 +8,7 @@ from runtime.domain.value_objects.identity import LOCAL_ADMIN, PLATFORM, Princip
 from runtime.infrastructure.container import Container
 
 
-def authenticated(request: Request) -> Principal:
+async def authenticated(request: Request) -> Principal:
     """Who calls. Without a configured credential only loopback is served, to the local admin.
 
     Raises Unauthenticated.

@@ -5,18 +5,25 @@ callbacks nor LangGraph's stream: a node just awaits `ainvoke`, and its text str
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import (
+    AsyncCallbackManagerForLLMRun,
+    BaseCallbackManager,
+    CallbackManagerForLLMRun,
+    Callbacks,
+)
+from langchain_core.callbacks.manager import BaseRunManager
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict
@@ -25,6 +32,7 @@ from runtime.domain.errors import ExecutionFailed
 from runtime.domain.events.runs import (
     ReasoningDelta,
     RefusalDelta,
+    RunEvent,
     TextDelta,
     ToolCallDelta,
     UsageReported,
@@ -46,79 +54,78 @@ NOSTREAM = "nostream"
 """LangGraph's tag for a model call whose text is not for the caller."""
 
 
-@dataclass(slots=True)
 class _Reply:
-    """One model call as it comes in."""
+    """One model call as it comes in; what of it is for the caller goes on to the run at once."""
 
-    id: str
-    text: list[str] = field(default_factory=list)
-    refusal: list[str] = field(default_factory=list)
-    calls: dict[int, ToolCall] = field(default_factory=dict)
-    usage: Usage | None = None
-    finish_reason: FinishReason = "stop"
-    model: str = ""
+    def __init__(self, scope: RunScope | None, *, aloud: bool) -> None:
+        self.id = f"msg_{uuid7_hex()}"
+        self._scope = scope
+        self._aloud = aloud and scope is not None
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._calls: dict[int, ToolCall] = {}
+        self._shown_as: dict[int, int] = {}
+        """The caller's number of a call, by the model's."""
+        self._usage: Usage | None = None
+        self._finish_reason: FinishReason = "stop"
+        self._model = ""
+        if scope and self._aloud:
+            scope.shown.add(self.id)
 
-    def take(self, event: ModelEvent) -> None:
+    async def take(self, event: ModelEvent) -> None:
+        if type(event) is TextDelta:
+            self._text.append(event.text)
+            await self._say(event)
+            return
         match event:
-            case TextDelta():
-                self.text.append(event.text)
-            case RefusalDelta():
-                self.refusal.append(event.text)
-            case ToolCallDelta():
-                self.calls[event.index] = extended(self.calls.get(event.index), event)
-            case UsageReported():
-                self.usage = event.usage
-            case ModelFinished():
-                self.finish_reason = event.reason
-                self.model = event.model
             case ReasoningDelta():
-                pass
+                await self._say(event)
+            case RefusalDelta():
+                self._refusal.append(event.text)
+                await self._say(event)
+            case ToolCallDelta():
+                self._calls[event.index] = extended(self._calls.get(event.index), event)
+                await self._show_call(event)
+            case UsageReported():
+                self._usage = event.usage
+                if self._scope:
+                    await self._scope.emit(event)
+            case ModelFinished():
+                self._finish_reason = event.reason
+                self._model = event.model
+                if self._scope and self._aloud:
+                    self._scope.finish_reason = event.reason
 
     def message(self) -> AIMessage:
         # A call that was cut off by the token limit is no call: its arguments may even parse.
-        complete = self.finish_reason != "length"
-        calls = [self.calls[index] for index in sorted(self.calls)] if complete else []
-        message = assistant_message("".join(self.text), calls, self.id)
-        if self.refusal:
-            message.additional_kwargs["refusal"] = "".join(self.refusal)
-        if self.usage:
-            message.usage_metadata = _usage_metadata(self.usage)
+        complete = self._finish_reason != "length"
+        calls = [self._calls[index] for index in sorted(self._calls)] if complete else []
+        message = assistant_message("".join(self._text), calls, self.id)
+        if self._refusal:
+            message.additional_kwargs["refusal"] = "".join(self._refusal)
+        if self._usage:
+            message.usage_metadata = _usage_metadata(self._usage)
         message.response_metadata = {
-            "finish_reason": self.finish_reason,
-            "model_name": self.model,
+            "finish_reason": self._finish_reason,
+            "model_name": self._model,
         }
         return message
 
-
-class _Reporter:
-    """Passes a call's events on to the run, as far as they are for the caller."""
-
-    def __init__(self, scope: RunScope, *, aloud: bool) -> None:
-        self._scope = scope
-        self._aloud = aloud
-        self._own = {tool.name for tool in scope.input.options.tools}
-        self._indices: dict[int, int] = {}
-
-    async def report(self, event: ModelEvent) -> None:
-        if isinstance(event, UsageReported):
-            await self._scope.emit(event)
-        elif not self._aloud or isinstance(event, ModelFinished):
-            return
-        elif isinstance(event, ToolCallDelta):
-            await self._report_call(event)
-        else:
+    async def _say(self, event: RunEvent) -> None:
+        if self._scope and self._aloud:
             self._scope.spoke = True
             await self._scope.emit(event)
 
-    async def _report_call(self, delta: ToolCallDelta) -> None:
+    async def _show_call(self, delta: ToolCallDelta) -> None:
         """Only calls to the caller's tools are shown, numbered without the agent's own."""
-        if delta.index not in self._indices:
-            if delta.name not in self._own:
+        if not (self._scope and self._aloud):
+            return
+        if delta.index not in self._shown_as:
+            if delta.name not in {tool.name for tool in self._scope.input.options.tools}:
                 return
-            self._indices[delta.index] = self._scope.caller_calls
+            self._shown_as[delta.index] = self._scope.caller_calls
             self._scope.caller_calls += 1
-        self._scope.spoke = True
-        await self._scope.emit(replace(delta, index=self._indices[delta.index]))
+        await self._say(replace(delta, index=self._shown_as[delta.index]))
 
 
 class RuntimeChatModel(BaseChatModel):
@@ -167,6 +174,24 @@ class RuntimeChatModel(BaseChatModel):
         choice = "required" if tool_choice == "any" else tool_choice
         return self.bind(tools=specs, tool_choice=choice, **kwargs)
 
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,  # noqa: ANN401 - as in langchain
+    ) -> AIMessage:
+        """Where nobody listens to langchain's callbacks, which is the rule, without them."""
+        merged = ensure_config(config)
+        manager = merged.get("callbacks")
+        if _is_heard(manager):
+            return await super().ainvoke(input, config, stop=stop, **kwargs)
+        messages = self._convert_input(input).to_messages()
+        inherited = manager.inheritable_tags if isinstance(manager, BaseCallbackManager) else ()
+        tags = (*merged.get("tags", ()), *inherited, *(self.tags or ()))
+        return await self._answer(messages, stop, kwargs, aloud=NOSTREAM not in tags)
+
     async def _agenerate(
         self,
         messages: list[BaseMessage],
@@ -174,10 +199,8 @@ class RuntimeChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,  # noqa: ANN401 - as in langchain
     ) -> ChatResult:
-        reply = _Reply(f"msg_{uuid7_hex()}")
-        async for _ in self._events(reply, messages, stop, run_manager, kwargs):
-            pass
-        return ChatResult(generations=[ChatGeneration(message=reply.message())])
+        message = await self._answer(messages, stop, kwargs, aloud=_is_aloud(run_manager))
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _astream(
         self,
@@ -186,14 +209,17 @@ class RuntimeChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,  # noqa: ANN401 - as in langchain
     ) -> AsyncIterator[ChatGenerationChunk]:
-        reply = _Reply(f"msg_{uuid7_hex()}")
-        async for event in self._events(reply, messages, stop, run_manager, kwargs):
-            chunk = _chunk(reply.id, event)
-            if chunk is None:
-                continue
-            if run_manager:
-                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-            yield chunk
+        aloud = _is_aloud(run_manager)
+        reply = _Reply(CURRENT.get(), aloud=aloud)
+        async with aclosing(self._call(messages, stop, kwargs, aloud=aloud)) as events:
+            async for event in events:
+                await reply.take(event)
+                chunk = _chunk(reply.id, event)
+                if chunk is None:
+                    continue
+                if run_manager:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
 
     def _generate(
         self,
@@ -209,36 +235,38 @@ class RuntimeChatModel(BaseChatModel):
                 "Call the model with `await model.ainvoke(...)`; `invoke` only works in a "
                 "synchronous node."
             )
-        tags = run_manager.tags if run_manager else []
-        aloud = NOSTREAM not in tags
-        answer = self._agenerate(messages, stop, None, aloud=aloud, **kwargs)
-        return asyncio.run_coroutine_threadsafe(answer, scope.loop).result()
+        answer = self._answer(messages, stop, kwargs, aloud=_is_aloud(run_manager))
+        message = asyncio.run_coroutine_threadsafe(answer, scope.loop).result()
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
-    async def _events(
+    async def _answer(
         self,
-        reply: _Reply,
         messages: Sequence[BaseMessage],
         stop: list[str] | None,
-        run_manager: AsyncCallbackManagerForLLMRun | None,
         bound: dict[str, Any],
-    ) -> AsyncIterator[ModelEvent]:
+        *,
+        aloud: bool,
+    ) -> AIMessage:
+        reply = _Reply(CURRENT.get(), aloud=aloud)
+        async with aclosing(self._call(messages, stop, bound, aloud=aloud)) as events:
+            async for event in events:
+                await reply.take(event)
+        return reply.message()
+
+    def _call(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        bound: dict[str, Any],
+        *,
+        aloud: bool,
+    ) -> AsyncGenerator[ModelEvent]:
         scope = CURRENT.get()
-        aloud = bound.pop("aloud", not (run_manager and NOSTREAM in run_manager.tags))
         options = self._options(scope, aloud, stop, bound)
         stream = scope is None or (scope.input.stream and aloud)
         call = ModelCall(self.name_of_model, from_langchain(messages), options, stream=stream)
-        if scope and aloud:
-            scope.shown.add(reply.id)
-        reporter = _Reporter(scope, aloud=aloud) if scope else None
         service: ModelService = self.service
-        async with aclosing(service.stream(call)) as events:
-            async for event in events:
-                reply.take(event)
-                if reporter:
-                    await reporter.report(event)
-                yield event
-        if scope and aloud:
-            scope.finish_reason = reply.finish_reason
+        return service.stream(call)
 
     def _options(
         self,
@@ -254,12 +282,13 @@ class RuntimeChatModel(BaseChatModel):
             # A forced call was honoured in the first round; forced again it would never end.
             asked = replace(asked, tool_choice=None)
         options = asked.over(self.fixed)
-        tools = (*bound.pop("tools", ()), *options.tools)
         names = GenerationOptions.__dataclass_fields__
         own = {name: value for name, value in bound.items() if name in names and value is not None}
+        if "tools" in own:
+            own["tools"] = (*own["tools"], *options.tools)
         if stop:
             own["stop"] = tuple(stop)
-        return replace(options, **own, tools=tools)
+        return replace(options, **own) if own else options
 
 
 def _tool_spec(tool: dict[str, Any] | type | Callable[..., Any] | BaseTool | ToolSpec) -> ToolSpec:
@@ -272,6 +301,17 @@ def _tool_spec(tool: dict[str, Any] | type | Callable[..., Any] | BaseTool | Too
         function.get("parameters", {}),
         function.get("strict"),
     )
+
+
+def _is_heard(callbacks: Callbacks) -> bool:
+    """Whether somebody listens. Outside of a run and of a graph langchain has yet to find out."""
+    if isinstance(callbacks, BaseCallbackManager):
+        return bool(callbacks.handlers)
+    return bool(callbacks) or CURRENT.get() is None
+
+
+def _is_aloud(run_manager: BaseRunManager | None) -> bool:
+    return run_manager is None or NOSTREAM not in run_manager.tags
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop) -> bool:

@@ -1,0 +1,182 @@
+"""The benchmark works: every part of it, at its smallest, with nothing said about speed."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+
+from tests.benchmarks import profiling, report, servers, suite
+from tests.benchmarks.load import Generator, Job, Result, percentile_ms
+from tests.benchmarks.profiled import Profile
+from tests.benchmarks.servers import TOKEN, Server, Target
+from tests.benchmarks.suite import Case, Measured, Plan, Record, Sample
+from tests.benchmarks.upstream import WHOLE_ANSWER, stream_text
+
+SMALLEST = Plan(
+    rounds=1,
+    cases=(
+        Case(key="whole", connections=2, stream=False),
+        Case(key="streams-1", connections=1, stream=True),
+        Case(key="streams-50", connections=3, stream=True),
+    ),
+    held_streams=0,
+    warm_up_s=0,
+    targets=("a", "b", "d"),
+)
+
+
+@pytest.fixture(scope="module")
+def load() -> Iterator[Generator]:
+    with Generator() as generator:
+        yield generator
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with servers.running(servers.upstream(), tmp_path_factory.mktemp("upstream")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def measured() -> Measured:
+    return suite.measure(SMALLEST)
+
+
+def job(server: Server, *, stream: bool) -> Job:
+    return Job(port=server.port, token=TOKEN, connections=2, stream=stream)
+
+
+def content_of(stream: str) -> str:
+    lines = [line.removeprefix("data: ") for line in stream.splitlines() if line]
+    assert lines[-1] == "[DONE]"
+    chunks = [orjson.loads(line) for line in lines[:-1]]
+    return "".join(
+        choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"]
+    )
+
+
+def a_record(target: Target, cpu_s: Sequence[float]) -> Record:
+    """One with an answer for each of `cpu_s`, not streamed."""
+    result = Result(
+        answers=1,
+        tokens=0,
+        errors=0,
+        seconds=1,
+        latency_p50_ms=1,
+        latency_p95_ms=1,
+        first_token_p50_ms=0,
+        first_token_p95_ms=0,
+    )
+    return Record(target, samples={"whole": [Sample(result, each) for each in cpu_s]})
+
+
+def ask(server: Server, *, stream: bool) -> httpx.Response:
+    body = {"model": "bench", "messages": [{"role": "user", "content": "Hello"}], "stream": stream}
+    return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=30)
+
+
+@pytest.mark.parametrize("make", [servers.forwarder, servers.minimal], ids=["b", "c"])
+def test_what_the_runtime_is_compared_with_gives_the_whole_answer(
+    make: Callable[[str], Target], upstream: Server, load: Generator, tmp_path: Path
+) -> None:
+    with servers.running(make(upstream.url), tmp_path) as server:
+        whole = ask(server, stream=False).json()
+        streamed = ask(server, stream=True).text
+        counted = [load.run(job(server, stream=stream)) for stream in (False, True)]
+
+    assert whole["choices"][0]["message"]["content"] == WHOLE_ANSWER
+    assert content_of(streamed) == stream_text()
+    assert [(each.answers, each.errors) for each in counted] == [(2, 0), (2, 0)]
+
+
+def test_every_figure_is_measured_without_an_error(measured: Measured) -> None:
+    assert list(measured.records) == ["a", "b", "d"]
+    for record in measured.records.values():
+        assert record.errors == 0
+        assert {
+            key: [sample.result.answers for sample in samples]
+            for key, samples in record.samples.items()
+        } == {case.key: [case.connections] for case in SMALLEST.cases}
+    product = measured.records["d"]
+    assert product.first_start_s > 0
+    assert len(product.starts_s) == len(product.idle_mb) == len(product.peak_mb) == 1
+
+
+def test_the_page_has_a_row_for_every_server_and_a_dash_for_what_was_not_measured(
+    measured: Measured,
+) -> None:
+    page = report.page(report.tables(measured))
+
+    assert page.startswith("# Performance\n")
+    assert page.count("| (d) Agent runtime, SQLite |") == len(report.TABLES)
+    assert "| requests/s, d/c | ≥ 2\N{MULTIPLICATION SIGN} | \N{EN DASH} | \N{EN DASH} |" in page
+
+
+def test_an_answer_that_does_not_come_to_its_end_is_an_error(
+    upstream: Server, load: Generator
+) -> None:
+    slow = replace(job(upstream, stream=True), delay_ms=60_000, limit_s=0.1)
+    result = load.run(slow)
+
+    assert (result.answers, result.errors) == (0, 2)
+
+
+def test_a_refusal_is_an_error(tmp_path: Path, upstream: Server, load: Generator) -> None:
+    nowhere = servers.forwarder(f"http://127.0.0.1:{servers.free_port()}")
+    with servers.running(nowhere, tmp_path) as server:
+        result = load.run(job(server, stream=True))
+
+    assert (result.answers, result.errors) == (0, 2)
+
+
+def test_a_job_that_holds_says_when_every_stream_is_open(upstream: Server, load: Generator) -> None:
+    seen: list[str] = []
+    result = load.run(
+        replace(job(upstream, stream=True), delay_ms=1, tokens=100_000, hold=True),
+        while_open=lambda: seen.append("open"),
+    )
+
+    assert seen == ["open"]
+    assert (result.answers, result.errors) == (2, 0)
+
+
+def test_a_ratio_is_of_medians_and_a_goal_says_whether_it_is_reached() -> None:
+    records = {
+        "c": a_record(servers.minimal(""), [1.0, 9.0, 2.0]),
+        "d": a_record(servers.product("", Path()), [0.5, 0.1, 7.0]),
+    }
+    (goal,) = (goal for goal in report.GOALS if goal.name == "CPU/request, d/c")
+
+    assert goal.row(Measured(SMALLEST, records, []))[2:] == ["0.25\N{MULTIPLICATION SIGN}", "yes"]
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    assert percentile_ms([0.004, 0.001, 0.003, 0.002], 50) == 2.0
+    assert percentile_ms([], 95) == 0.0
+
+
+def test_a_profile_tells_what_an_answer_costs_by_function(
+    upstream: Server, load: Generator, tmp_path: Path
+) -> None:
+    case = Case(key="some streams", connections=4, stream=True, seconds=0.3)
+    with profiling.sampled_product(upstream, tmp_path) as (server, output):
+        sample, profile = profiling.profiled(server, load, case, output)
+
+    assert sample.result.errors == 0
+    assert profile.samples == sum(profile.own.values()) > 0
+    assert "some streams: " in profiling.shown(case, sample, profile)
+
+
+def test_a_profile_names_files_without_the_folders_in_front() -> None:
+    shown = profiling.shown(
+        Case(key="x", connections=1, stream=False),
+        a_record(servers.minimal(""), [1.0]).samples["whole"][0],
+        Profile(1, own=Counter({"/any/where/site-packages/lib/a.py:1 f": 1})),
+    )
+
+    assert "lib/a.py:1 f" in shown
+    assert "/any/where" not in shown
