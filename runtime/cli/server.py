@@ -6,11 +6,8 @@ import logging
 import os
 import socket
 import sys
-from contextlib import AsyncExitStack
-from types import FrameType
 
 import typer
-import uvicorn
 
 from runtime.cli.database import unusable
 from runtime.cli.failures import Failure
@@ -22,8 +19,6 @@ from runtime.infrastructure.settings import Settings, misspelt
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2_048
-KEEP_ALIVE_S = 75
-"""Longer than the 60 s of common proxies: theirs, not ours, is the side that closes."""
 
 NO_CREDENTIAL = """\
 No credential is configured, so only loopback is served, and {host} is not loopback.
@@ -38,7 +33,8 @@ Place = tuple[socket.AddressFamily, str]
 
 
 def serve(settings: Settings) -> None:
-    """Returns once a signal has ended it. Raises Failure when it can't start."""
+    """Returns once a signal has ended it. Raises Failure when it can't start, Exit when a second
+    signal did not let it finish."""
     places = _places(settings.host)
     if not settings.tokens and not all(_is_loopback(ip) for _, ip in places):
         raise Failure(NO_CREDENTIAL.format(host=settings.host), 2)
@@ -47,7 +43,7 @@ def serve(settings: Settings) -> None:
     for warning in misspelt(os.environ):
         logger.warning(warning)
     try:
-        _Server(settings, address(settings.host, listeners[0].getsockname()[1])).run(listeners)
+        _run(settings, listeners)
     except DatabaseUnavailable as error:
         raise unusable(error) from error
     except InvalidValue as error:
@@ -59,57 +55,21 @@ def serve(settings: Settings) -> None:
             listener.close()
 
 
-class _Server(uvicorn.Server):
-    """Opens what the container holds before it accepts, closes it after the last answer."""
+def _run(settings: Settings, listeners: list[socket.socket]) -> None:
+    # Late: these import the frameworks, and a port in use should not wait for that.
+    from runtime.infrastructure.container import Container
+    from runtime.infrastructure.web.server import DrainingServer
 
-    def __init__(self, settings: Settings, url: str) -> None:
-        # Late: these import the frameworks, and a port in use should not wait for that.
-        from runtime.infrastructure.container import Container
-        from runtime.infrastructure.web.app import create_app
-
-        self._container = Container(settings=settings)
-        self._url = url
-        self._opened = AsyncExitStack()
-        super().__init__(
-            uvicorn.Config(
-                create_app(self._container),
-                loop="auto",  # uvloop where there is one
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=settings.grace_s,
-            )
-        )
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        from runtime.infrastructure.lifespan import running
-
-        await self._opened.enter_async_context(running(self._container))
-        try:
-            await super().startup(sockets)
-        except BaseException:
-            await self._opened.aclose()
-            raise
-        if not self.should_exit:
-            _announce(self._url, with_token=bool(self._container.settings().tokens))
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        await self._opened.aclose()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal lets running answers finish, the second does not wait for them.
-
-        Unlike the original it does not raise the signal again at the end: an ordered stop is
-        no failure, and exits with 0.
-        """
-        self.force_exit = self.should_exit
-        self.should_exit = True
+    url = address(settings.host, listeners[0].getsockname()[1])
+    server = DrainingServer(
+        Container(settings=settings),
+        lambda: _announce(url, with_token=bool(settings.tokens)),
+        loop="auto",  # uvloop where there is one
+        backlog=BACKLOG,
+    )
+    server.run(listeners)
+    if server.forced_by:
+        raise typer.Exit(128 + server.forced_by)
 
 
 def _announce(url: str, *, with_token: bool) -> None:

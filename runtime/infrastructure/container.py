@@ -124,6 +124,7 @@ class Container(containers.DeclarativeContainer):
         Admission,
         settings.provided.max_concurrent_runs,
         settings.provided.max_concurrent_runs_per_agent,
+        settings.provided.max_concurrent_runs_per_user,
     )
     recorder = providers.Singleton(RunRecorder, providers.Factory(SqlRunLog, engine))
     run_engine = providers.Singleton(

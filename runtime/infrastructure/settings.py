@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     grace_s: int = Field(default=10, ge=0, le=3_600)
     """How long running answers may take to finish once the runtime is told to stop."""
+    drain_delay_s: float = Field(default=0, ge=0, le=600)
+    """How long new work is taken although /readyz says no: what a load balancer needs to see it."""
     allowed_egress: Annotated[list[str], NoDecode] = []
     allowed_hosts: Annotated[list[str], NoDecode] = []
     """Further names in the `Host` header that are ours, beside loopback and `host`."""
@@ -71,8 +73,22 @@ class Settings(BaseSettings):
     demo_token_delay_ms: float = Field(default=0, ge=0, le=60_000)
 
     max_body_bytes: int = Field(default=10_000_000, ge=1_000)
+    max_header_bytes: int = Field(default=65_536, ge=1_000)
+    """The request line and all headers together."""
+    header_timeout_s: float = Field(default=10, gt=0)
+    """How long a request line and its headers may take to come."""
+    body_timeout_s: float = Field(default=30, gt=0)
+    """How long a body may take to come, beside a second for every 20 kB."""
+    send_timeout_s: float = Field(default=30, gt=0)
+    """How long a client may leave unread what was sent to it."""
+    keep_alive_s: int = Field(default=75, ge=1)
+    """How long a connection may be idle; 60 s is common for proxies, whose side should close."""
+    max_connections: int = Field(default=4_096, ge=1)
+    max_connections_per_client: int = Field(default=1_024, ge=1)
+    """From one address; behind a proxy that is everybody."""
     max_concurrent_runs: int = Field(default=1_000, ge=1)
     max_concurrent_runs_per_agent: int = Field(default=500, ge=1)
+    max_concurrent_runs_per_user: int = Field(default=500, ge=1)
     run_timeout_s: float = Field(default=600, gt=0)
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)

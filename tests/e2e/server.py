@@ -2,19 +2,20 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
+from dependency_injector import providers
 from openai import AsyncOpenAI
 
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.settings import Settings
-from runtime.infrastructure.web.app import create_app
+from runtime.infrastructure.tools.service import BuiltinTools, Tool
+from runtime.infrastructure.web.server import DrainingServer
 
 Json = dict[str, Any]
 
@@ -64,15 +65,17 @@ async def serving(
     folder: Path,
     *,
     token: str | None = None,
+    tools: Iterable[Tool] = (),
     **settings: Any,  # noqa: ANN401 - as in Settings
 ) -> AsyncIterator[Served]:
     if token:
         settings["token"] = token
+    settings.setdefault("grace_s", 1)
     container = Container(settings=Settings(data_dir=folder / "var", **settings))
+    container.tools.override(providers.Object(BuiltinTools(tools)))
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(create_app(container), log_config=None, timeout_graceful_shutdown=2)
-    server = uvicorn.Server(config)
+    server = DrainingServer(container, lambda: None)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started:

@@ -54,7 +54,12 @@ class Shell:
         return subprocess.Popen(
             [COMMAND, *arguments],
             cwd=self.folder,
-            env={"PATH": os.environ["PATH"], **self.environment, **variables},
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+                **self.environment,
+                **variables,
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

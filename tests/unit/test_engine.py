@@ -65,7 +65,7 @@ class Bench:
         self.now = 0.0
         self.log = ListedRuns()
         self.instances = InstanceCache(self.executor, size=2, idle_s=60, clock=lambda: self.now)
-        self.admission = Admission(limit, limit)
+        self.admission = Admission(limit, limit, limit)
         self.recorder = RunRecorder(self.log)
         self.engine = Engine(
             self.instances,

@@ -56,7 +56,8 @@ class HealthQueries:
 
     async def ready(self) -> bool:
         """Whether new work is welcome: not while shutting down, nor without the database."""
-        if not self.engine.admission.open:
+        admission = self.engine.admission
+        if not (admission.welcoming and admission.open):
             return False
         return (await self._checked(self.checks["database"])).status == "healthy"
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
 
@@ -52,8 +52,9 @@ class ActiveRun:
         self.channel = RunChannel()
         self.journal = RunJournal(self.id, agent, command, engine.now)
         self._engine = engine
-        self._agent = agent
-        self._lease = lease
+        self.agent = agent
+        self.caller = command.caller
+        self.lease = lease
         self._input = RunInput(
             run_id=self.id,
             messages=command.messages,
@@ -67,6 +68,7 @@ class ActiveRun:
         self.record: Run | None = None
         self.task = asyncio.create_task(self._run(), name=self.id)
         self.task.add_done_callback(self._ended)
+        engine.active.add(self)
 
     def cancel(self) -> None:
         self.task.cancel()
@@ -82,7 +84,7 @@ class ActiveRun:
         """A callback, because a task that is cancelled before its first step never runs."""
         end = RunCancelled() if task.cancelled() else task.result()
         self.record = self.journal.record(end)
-        self._engine.ended(self._agent, self._lease, self.record)
+        self._engine.ended(self, self.record)
         self.channel.close(end)
 
     async def _run(self) -> End:
@@ -91,7 +93,7 @@ class ActiveRun:
         try:
             await self.channel.put(RunStarted(self.id))
             async with timer:
-                await self._lease.instance.run(self._input, self._emit)
+                await self.lease.instance.run(self._input, self._emit)
         except asyncio.CancelledError:
             return RunCancelled()
         except DomainError as error:
@@ -100,7 +102,7 @@ class ActiveRun:
         except Exception:
             if timer.expired():
                 return RunFailed(RunTimeout(limit_s))
-            logger.exception("run %s of agent %s failed", self.id, self._agent.id)
+            logger.exception("run %s of agent %s failed", self.id, self.agent.id)
             return RunFailed(
                 ExecutionFailed(
                     "The agent's code failed; the log has the cause under this run's id."
@@ -169,11 +171,15 @@ class Execution:
             events[index] += batch
         return [Answer.of(each) for each in events]
 
-    async def aclose(self) -> None:
-        """Cancel what still goes on, and wait until it has stopped."""
+    def cancel(self) -> None:
+        """Every choice that still goes on ends soon, with RunCancelled for its reader."""
         for run in self._runs:
             if not run.task.done():
                 run.cancel()
+
+    async def aclose(self) -> None:
+        """Cancel what still goes on, and wait until it has stopped."""
+        self.cancel()
         if self._pending:
             self._pending.cancel()
         await asyncio.gather(*(run.task for run in self._runs), return_exceptions=True)
@@ -210,28 +216,36 @@ class Engine:
     recorder: RunRecorder
     now: Callable[[], datetime]
     run_timeout_s: float
+    active: set[ActiveRun] = field(default_factory=set)
 
     async def start(self, agent: Agent, command: ExecuteAgent) -> Execution:
-        """Raises Saturated, Draining, UnsupportedParameter, FixedParameter, and what building
-        an instance raises."""
-        self.admission.enter(agent, command.choices)
+        """Raises Saturated, RateLimited, Draining, UnsupportedParameter, FixedParameter, and what
+        building an instance raises."""
+        caller = command.caller
+        self.admission.enter(agent, caller, command.choices)
         try:
             leases = [await self.instances.lease(agent) for _ in range(command.choices)]
         except BaseException:
-            self.admission.leave(agent, command.choices)
+            self.admission.leave(agent, caller, command.choices)
             raise
         try:
             check_options(command.options, leases[0].instance)
         except DomainError:
-            self.admission.leave(agent, command.choices)
+            self.admission.leave(agent, caller, command.choices)
             for lease in leases:
                 self.instances.release(lease)
             raise
         return Execution(agent, [ActiveRun(self, agent, lease, command) for lease in leases])
 
-    def ended(self, agent: Agent, lease: Lease, record: Run) -> None:
-        self.admission.leave(agent)
-        self.instances.release(lease)
+    def cancel_all(self) -> None:
+        """Their readers are told that the runtime drains."""
+        for run in self.active:
+            run.cancel()
+
+    def ended(self, run: ActiveRun, record: Run) -> None:
+        self.active.discard(run)
+        self.admission.leave(run.agent, run.caller)
+        self.instances.release(run.lease)
         self.recorder.add(record)
 
 

@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from runtime import __version__
 from runtime.infrastructure.container import Container
@@ -37,7 +38,7 @@ def create_app(container: Container) -> FastAPI:
     )
     app.state.container = container
     errors.install(app)
-    for router in (
+    routers = (
         chat.router,
         models.router,
         agents.router,
@@ -45,7 +46,15 @@ def create_app(container: Container) -> FastAPI:
         runs.router,
         system.router,
         docs.router,
-    ):
+    )
+    # FastAPI keeps included routers closed; a refused method is answered with the open ones.
+    app.state.routes = [
+        route
+        for each in (app.router, *routers)
+        for route in each.routes
+        if isinstance(route, Route)
+    ]
+    for router in routers:
         app.include_router(router)
     settings = container.settings()
     # The last one added is the first that a request meets.

@@ -1,6 +1,7 @@
 """The one place where an exception becomes an answer, in the shape of its door."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Route
 
 from runtime.domain import errors
 from runtime.domain.errors import DomainError
@@ -48,8 +50,10 @@ PLATFORM_CODE = {
     409: "CONFLICT",
     412: "STALE_VERSION",
     413: "PAYLOAD_TOO_LARGE",
+    414: "URI_TOO_LONG",
     422: "VALIDATION_ERROR",
     429: "RATE_LIMIT_EXCEEDED",
+    431: "HEADERS_TOO_LARGE",
     500: "EXECUTION_ERROR",
     502: "EXECUTION_ERROR",
     503: "UNAVAILABLE",
@@ -60,6 +64,15 @@ PLATFORM_CODE_OF = {
     "template_not_found": "TEMPLATE_NOT_FOUND",
     "version_mismatch": "VERSION_MISMATCH",
     "internal_error": "INTERNAL_ERROR",
+}
+HTTP_CODE = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "payload_too_large",
+    414: "uri_too_long",
+    431: "headers_too_large",
+    505: "http_version_not_supported",
 }
 
 
@@ -141,11 +154,10 @@ def _problem(error: Any) -> dict[str, str]:  # noqa: ANN401 - pydantic's error d
 
 
 def _http(exc: HTTPException) -> Refusal:
-    codes = {404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
     message = exc.detail
     if exc.status_code == 404 and message == "Not Found":
         message = "There is no such route; /docs lists the ones there are."
-    code = codes.get(exc.status_code, "invalid_request")
+    code = HTTP_CODE.get(exc.status_code, "invalid_request")
     return Refusal(exc.status_code, message, code, headers=dict(exc.headers or {}))
 
 
@@ -155,7 +167,26 @@ def response(exc: BaseException, path: str) -> Response:
 
 
 async def _respond(request: Request, exc: Exception) -> Response:
-    return response(exc, request.url.path)
+    if isinstance(exc, HTTPException) and exc.status_code == 405:
+        exc = HTTPException(405, exc.detail, {"Allow": ", ".join(_allowed(request))})
+    return response(exc, request.scope["path"])
+
+
+def _allowed(request: Request) -> list[str]:
+    """Every method that the path has; Starlette names only those of the first route it meets.
+
+    Where a path fits several templates, it is the one with the fewest blanks that counts.
+    """
+    routes: Sequence[Route] = request.app.state.routes
+    fitting = [route for route in routes if route.path_regex.match(request.scope["path"])]
+    fewest = min((len(route.param_convertors) for route in fitting), default=0)
+    found = {
+        method
+        for route in fitting
+        if len(route.param_convertors) == fewest
+        for method in route.methods or ()
+    }
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 async def _nobody_listens(_: Request, __: Exception) -> Response:

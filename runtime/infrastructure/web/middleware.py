@@ -3,19 +3,22 @@
 Plain ASGI: nothing here buffers a stream or adds a task to it.
 """
 
+import logging
 import re
 from time import perf_counter
 from urllib.parse import urlsplit
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.domain.errors import Forbidden
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.infrastructure.web import errors
+from runtime.infrastructure.web.security import SECURITY_HEADERS, UNLESS_SET
 
+logger = logging.getLogger(__name__)
 log = structlog.get_logger("runtime.access")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
@@ -42,17 +45,20 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = request_id
-                headers["openai-processing-ms"] = str(round((perf_counter() - since) * 1_000))
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "no-referrer"
-                headers["X-Frame-Options"] = "DENY"
+                message = {**message, "headers": _headers(message, request_id, since)}
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            await self._app(scope, receive, send_with_headers)
+            # A HEAD is answered as a GET; the server leaves its body out.
+            asked_for = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self._app(asked_for, receive, send_with_headers)
+        # Here, not in Starlette's outermost layer: its answer would have none of our headers.
+        except Exception as error:
+            if status:
+                raise
+            logger.exception("%s %s failed", scope["method"], scope["path"])
+            await errors.response(error, scope["path"])(scope, receive, send_with_headers)
         finally:
             log.info(
                 "request",
@@ -124,7 +130,21 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
     def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"The body is larger than {self._max_bytes} bytes.")
+        message = f"The body is larger than {self._max_bytes} bytes."
+        return HTTPException(413, message, headers={"Connection": "close"})
+
+
+def _headers(message: Message, request_id: str, since: float) -> list[tuple[bytes, bytes]]:
+    given: list[tuple[bytes, bytes]] = message["headers"]
+    names = {name for name, _ in given}
+    took_ms = round((perf_counter() - since) * 1_000)
+    return [
+        *given,
+        *SECURITY_HEADERS,
+        *(header for header in UNLESS_SET if header[0] not in names),
+        (b"x-request-id", request_id.encode()),
+        (b"openai-processing-ms", b"%d" % took_ms),
+    ]
 
 
 def _host_name(host: str) -> str:

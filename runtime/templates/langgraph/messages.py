@@ -165,7 +165,23 @@ def _part_in(part: str | Mapping[str, Any]) -> ContentPart | None:
             return ImagePart(f"data:{part.get('mime_type', 'image/png')};base64,{part['base64']}")
         case "input_audio":
             return AudioPart(part["input_audio"]["data"], part["input_audio"]["format"])
-        case "file":
+        case "audio" if part.get("base64"):
+            return AudioPart(part["base64"], _audio_format(part))
+        case "file" if "file" in part:
             file = part["file"]
             return FilePart(file.get("file_id"), file.get("filename"), file.get("file_data"))
+        case "file":
+            return _standard_file(part)
     return None
+
+
+def _audio_format(part: Mapping[str, Any]) -> str:
+    return "mp3" if part.get("mime_type") in ("audio/mp3", "audio/mpeg") else "wav"
+
+
+def _standard_file(part: Mapping[str, Any]) -> FilePart:
+    """langchain rewrites OpenAI's file and audio parts into blocks of its own."""
+    name = (part.get("extras") or {}).get("filename") or part.get("filename")
+    data = part.get("base64")
+    mime_type = part.get("mime_type", "application/octet-stream")
+    return FilePart(part.get("file_id"), name, f"data:{mime_type};base64,{data}" if data else None)

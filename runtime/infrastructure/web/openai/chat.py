@@ -1,6 +1,7 @@
 """OpenAI `POST /v1/chat/completions`: the `model` is an agent."""
 
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncGenerator, Mapping
 from time import time
 from typing import Annotated, Any
 
@@ -34,8 +35,9 @@ from runtime.infrastructure.web.json_response import JsonResponse
 from runtime.infrastructure.web.openai.examples import CHAT_RESPONSES
 from runtime.infrastructure.web.openai.wire import ChatCompletionRequest
 from runtime.infrastructure.web.requests import StrictRoute
-from runtime.infrastructure.web.sse import event_stream
+from runtime.infrastructure.web.sse import EventStream
 
+logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/chat", tags=["OpenAI"], route_class=StrictRoute)
 
 HEADERS_WITHIN_S = 15.0
@@ -59,7 +61,7 @@ async def create_chat_completion(
         execution = await unless_disconnected(request, _opened(execute, command))
         usage = bool(body.stream_options and body.stream_options.include_usage)
         frames = _Frames(execution, body.model, with_usage=usage, with_details=details)
-        return event_stream(frames.stream())
+        return EventStream(frames.stream(), execution.cancel)
     answer = await unless_disconnected(request, _whole(execute, command, with_details=details))
     return JsonResponse(answer)
 
@@ -222,7 +224,7 @@ class _Frames:
         self._begun: set[int] = set()
         self._halves: dict[int, tuple[bytes, bytes]] = {}
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes]:
         """A run that fails ends the stream with its error, and without `[DONE]`."""
         try:
             async for index, events in self._execution.batches():
@@ -234,6 +236,10 @@ class _Frames:
                 if isinstance(events[-1], RunFailed | RunCancelled):
                     return
             yield self._end()
+        # The headers are out: whatever goes wrong has to be said in the stream.
+        except Exception as error:
+            logger.exception("the stream of run %s broke", self._execution.id)
+            yield _frame({"error": understand(error).openai()})
         finally:
             await self._execution.aclose()
 

@@ -90,7 +90,7 @@ CHAT_RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "The answer, or with `stream` its pieces as server-sent events.",
         "content": {
             "application/json": {"schema": {"type": "object"}, "example": _COMPLETION},
-            "text/event-stream": {"schema": {"type": "string"}, "example": _STREAM},
+            "text/event-stream": {"example": _STREAM},
         },
     },
     **OPENAI_ERRORS,

@@ -59,7 +59,7 @@ class ImagePartIn(Wire):
 
 
 class InputAudio(Wire):
-    data: str
+    data: str = Field(min_length=1)
     format: Literal["wav", "mp3"]
 
 
@@ -71,10 +71,24 @@ class AudioPartIn(Wire):
         return AudioPart(self.input_audio.data, self.input_audio.format)
 
 
+def _given(name: str) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"type": "string"}}}
+
+
 class FileIn(Wire):
-    file_id: str | None = None
+    model_config = ConfigDict(
+        strict=True, json_schema_extra={"anyOf": [_given("file_id"), _given("file_data")]}
+    )
+
+    file_id: str | None = Field(default=None, min_length=1)
     filename: str | None = None
-    file_data: str | None = None
+    file_data: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _has_content(self) -> "FileIn":
+        if self.file_id is None and self.file_data is None:
+            raise ValueError("file_id or file_data is required")
+        return self
 
 
 class FilePartIn(Wire):

@@ -1,6 +1,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
+from pydantic.json_schema import SkipJsonSchema
 
 from runtime.application.commands.agents import (
     ApproveAgent,
@@ -60,7 +61,7 @@ router = APIRouter(
 
 Queries = Annotated[AgentQueries, provided(lambda c: c.agent_queries())]
 IfMatch = Annotated[
-    str | None,
+    str | SkipJsonSchema[None],
     Header(alias="If-Match", description="The ETag of the state you read; a newer one → 412."),
 ]
 CHANGE: dict[int | str, dict[str, Any]] = errors_of(409, 412, 413)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from runtime import __version__
 from runtime.application.queries.health import CheckResult, Health, HealthQueries
@@ -16,6 +17,12 @@ from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS, errors_o
 from runtime.infrastructure.web.routes.templates import SectionOut
 
 router = APIRouter(tags=["System"])
+
+VERSION = Header(
+    alias="X-Schema-Version",
+    description="The version you know, as 1.0.0; another major version → 409.",
+    json_schema_extra={"pattern": r"^v?[0-9]{1,8}(\.[0-9]{1,8}){0,2}$"},
+)
 
 
 class ConfigSchemaOut(BaseModel):
@@ -138,7 +145,7 @@ class Probe(BaseModel):
 async def get_schema(
     caller: Caller,
     queries: Annotated[SchemaQueries, provided(lambda c: c.schema_queries())],
-    required: Annotated[str | None, Header(alias="X-Schema-Version")] = None,
+    required: Annotated[str | SkipJsonSchema[None], VERSION] = None,
 ) -> SchemaOut:
     """The templates and their schemas, for a platform that shows the forms."""
     return SchemaOut.of(queries.get(required))

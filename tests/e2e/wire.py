@@ -1,0 +1,67 @@
+"""HTTP by hand, for what no client library sends."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - whatever was sent
+        return json.loads(self.body)
+
+
+@dataclass
+class Wire:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def send(self, *pieces: bytes) -> None:
+        self.writer.write(b"".join(pieces))
+        await self.writer.drain()
+
+    async def answer(self) -> Answer:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        first, *lines = head.strip().split("\r\n")
+        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        return Answer(int(first.split()[1]), headers, await self.reader.readexactly(length))
+
+    async def closed(self) -> bytes:
+        """What came until the server closed."""
+        try:
+            return await self.reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Wire]:
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+
+
+def request(
+    method: str = "GET", path: str = "/healthz", *headers: str, host: str = "127.0.0.1"
+) -> bytes:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {host}", *headers, "", ""]).encode()
+
+
+def chat(text: str, **options: object) -> bytes:
+    messages = [{"role": "user", "content": text}]
+    body = json.dumps({"model": "assistant", "messages": messages, **options}).encode()
+    path = "/v1/chat/completions"
+    head = request("POST", path, "Content-Type: application/json", f"Content-Length: {len(body)}")
+    return head + body
