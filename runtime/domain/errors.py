@@ -11,6 +11,7 @@ DomainError
 │   └── InvalidConfig            the template refuses the configuration
 ├── Unauthenticated      the caller is not known
 ├── Forbidden            the caller is known and may not
+│   └── EgressRefused            an address that the runtime does not call
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound
 │   └── ModelNotFound            no agent answers to this `model`
@@ -109,6 +110,14 @@ class FixedParameter(Invalid):
         super().__init__(
             f"This agent fixes '{name}' at {value}; leave it out or send that value.", param=name
         )
+
+
+class EgressRefused(Forbidden):
+    code = "egress_refused"
+
+    def __init__(self, host: str, why: str) -> None:
+        what = f"'{host}'" if host else "this address"
+        super().__init__(f"The runtime does not call {what}: {why}")
 
 
 @dataclass(frozen=True, slots=True)

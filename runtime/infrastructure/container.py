@@ -19,6 +19,7 @@ from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
+from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.events import EventBus
 from runtime.infrastructure.frameworks.discovery import (
     TemplateFolder,
@@ -55,11 +56,19 @@ def _folders(settings: Settings, registry: TemplateRegistry) -> TemplateWatcher:
     return TemplateWatcher([TemplateFolder(path, registry) for path in settings.template_dirs])
 
 
-def _models(settings: Settings) -> PooledModelService:
+def _egress(settings: Settings) -> EgressClient:
+    own = [settings.openai_base_url] if "openai_base_url" in settings.model_fields_set else []
+    return EgressClient(
+        EgressPolicy(settings.allowed_egress, own=own), connect_s=settings.connect_timeout_s
+    )
+
+
+def _models(settings: Settings, egress: EgressClient) -> PooledModelService:
     offered: list[Provider] = [DemoProvider(token_delay_ms=settings.demo_token_delay_ms)]
     if settings.openai_configured:
         key = settings.openai_api_key
         openai = OpenAIProvider(
+            egress,
             settings.openai_base_url,
             key.get_secret_value() if key else None,
             default_model=settings.openai_model,
@@ -103,7 +112,8 @@ class Container(containers.DeclarativeContainer):
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
 
     tools = providers.Singleton(BuiltinTools)
-    models = providers.Singleton(_models, settings)
+    egress = providers.Singleton(_egress, settings)
+    models = providers.Singleton(_models, settings, egress)
     templates = providers.Singleton(_templates, tools)
     template_watcher = providers.Singleton(_folders, settings, templates)
     executor = providers.Singleton(

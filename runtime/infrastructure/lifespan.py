@@ -16,6 +16,7 @@ async def running(container: Container) -> AsyncIterator[None]:
     async with AsyncExitStack() as opened:
         opened.push_async_callback(container.engine().dispose)
         await upgrade(container.engine())
+        opened.push_async_callback(container.egress().aclose)
         opened.push_async_callback(container.models().aclose)
         opened.push_async_callback(container.recorder().stop)
         container.recorder().start()
