@@ -1,7 +1,7 @@
 """The one place where an exception becomes an answer, in the shape of its door."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from runtime.domain import errors
 from runtime.domain.errors import DomainError
+from runtime.infrastructure.redaction import redacted, redacted_json
 from runtime.infrastructure.web.json_response import JsonResponse
 
 PLATFORM_PATHS = ("/v1/agents", "/v1/templates", "/v1/schema", "/v1/health", "/v1/runs")
@@ -96,6 +97,13 @@ class Refusal:
 
 
 def understand(exc: BaseException) -> Refusal:
+    refusal = _understood(exc)
+    return replace(
+        refusal, message=redacted(refusal.message), details=redacted_json(refusal.details)
+    )
+
+
+def _understood(exc: BaseException) -> Refusal:
     match exc:
         case DomainError():
             return _domain(exc)

@@ -21,6 +21,7 @@ from runtime.domain.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
+from runtime.infrastructure.redaction import MASK, redacted
 
 _LONGEST_MESSAGE = 500
 _QUOTA = {
@@ -94,8 +95,8 @@ class Faults:
     def _said(self, error: Mapping[str, Any], otherwise: str) -> str:
         said = _text(error.get("message")) or otherwise
         for secret in self.secrets:
-            said = said.replace(secret, "***")
-        return said[:_LONGEST_MESSAGE]
+            said = said.replace(secret, MASK)
+        return redacted(said)[:_LONGEST_MESSAGE]
 
 
 def retry_after_s(headers: Mapping[str, str], now: float | None = None) -> float | None:
