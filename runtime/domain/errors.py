@@ -26,7 +26,8 @@ DomainError
 │   └── Saturated · DatabaseUnavailable · Draining
 ├── RunTimeout           the run used up its own time
 ├── ExecutionFailed      the template's code failed
-│   └── StepFailed · IterationLimit
+│   ├── StepFailed · IterationLimit
+│   └── SecretUnreadable         a stored secret does not open with the runtime's keys
 ├── UpstreamFailed       the model's provider failed
 │   └── UpstreamAuthFailed · UpstreamMisconfigured
 ├── UpstreamRateLimited  the model's provider asks to wait
@@ -305,6 +306,16 @@ class IterationLimit(ExecutionFailed):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The agent did not come to an answer within {limit} rounds.")
+
+
+class SecretUnreadable(ExecutionFailed):
+    code = "secret_unreadable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A stored secret can't be read with the runtime's key. An operator can give the key it "
+            "was stored under as RUNTIME_SECRET_KEY_PREVIOUS; otherwise write the secret again."
+        )
 
 
 class UpstreamFailed(DomainError):

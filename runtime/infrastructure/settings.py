@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -20,7 +20,12 @@ from pydantic_settings import (
 
 PREFIX = "RUNTIME_"
 MIN_TOKEN = 16
+_TOO_SHORT = (
+    f"must have at least {MIN_TOKEN} characters; make one with `openssl rand -hex 32`, or unset it"
+)
 _DATABASE = re.compile(r"sqlite(\+\w+)?:///(?!:memory:)[^?]|postgres(ql)?(\+\w+)?://.")
+
+_PASSWORD = re.compile(r"^[^:]+://[^:@/?]*:(.*)@|password=([^&]*)")
 
 
 class Settings(BaseSettings):
@@ -54,6 +59,9 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     """The platform's token; two, separated by a comma, are both accepted while one rotates in."""
     secret_key: SecretStr | None = None
+    """Seals what is stored; unset: a key that the runtime makes and keeps in `data_dir`."""
+    secret_key_previous: SecretStr | None = None
+    """Earlier keys, separated by commas, until `agent-runtime secrets rotate` has run."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     grace_s: int = Field(default=10, ge=0, le=3_600)
     """How long running answers may take to finish once the runtime is told to stop."""
@@ -110,23 +118,20 @@ class Settings(BaseSettings):
     def _upper_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("token")
+    @field_validator("token", "secret_key_previous")
     @classmethod
     def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             each = [part.strip() for part in value.get_secret_value().split(",")]
             if min(map(len, each)) < MIN_TOKEN:
-                raise ValueError(
-                    f"must have at least {MIN_TOKEN} characters; "
-                    "make one with `openssl rand -hex 32`, or unset it"
-                )
+                raise ValueError(_TOO_SHORT)
         return value
 
     @field_validator("secret_key")
     @classmethod
-    def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().strip():
-            raise ValueError("must not be blank; make one with `openssl rand -hex 32`, or unset it")
+    def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().strip()) < MIN_TOKEN:
+            raise ValueError(_TOO_SHORT)
         return value
 
     @field_validator("url", "openai_base_url")
@@ -164,6 +169,16 @@ class Settings(BaseSettings):
     def tokens(self) -> tuple[str, ...]:
         secret = self.token.get_secret_value() if self.token else ""
         return tuple(part.strip() for part in secret.split(",") if part.strip())
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every value that no log may show."""
+        keys = [self.secret_key, self.secret_key_previous, self.openai_api_key]
+        texts = [key.get_secret_value() for key in keys if key]
+        urls = (self.database_url, self.openai_base_url, self.url)
+        passwords = [each for url in urls for found in _PASSWORD.findall(url) for each in found]
+        each = [part for text in texts for part in (text, *text.split(","))]
+        return list(filter(None, [*self.tokens, *each, *passwords, *map(unquote, passwords)]))
 
     @property
     def database(self) -> str:
