@@ -22,7 +22,7 @@ def upgrade_schema() -> None:
     """Bring the schema to what this version needs; safe beside running replicas."""
     from runtime.infrastructure.database import newest_revision, upgrade
 
-    _on_database(upgrade)
+    on_database(upgrade)
     output.say(f"The schema is at {newest_revision()}.")
 
 
@@ -31,12 +31,12 @@ def current_schema() -> None:
     """Say which schema the database has, and which one this version needs."""
     from runtime.infrastructure.database import current_revision, newest_revision
 
-    found, needed = _on_database(current_revision), newest_revision()
+    found, needed = on_database(current_revision), newest_revision()
     hint = "" if found >= needed else " Run `agent-runtime db upgrade`."
     output.say(f"The schema is at {found or 'nothing yet'}; {needed} is needed.{hint}")
 
 
-def _on_database(work: "Callable[[AsyncEngine], Awaitable[T]]") -> T:
+def on_database(work: "Callable[[AsyncEngine], Awaitable[T]]") -> T:
     import asyncio
 
     from runtime.domain.errors import DatabaseUnavailable

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from runtime import __version__
-from runtime.cli import agents, database, templates
+from runtime.cli import agents, database, secrets, templates
 from runtime.cli.failures import Failure
 from runtime.cli.options import AsJson
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.add_typer(agents.app, name="agents")
 app.add_typer(templates.app, name="templates")
 app.add_typer(database.app, name="db")
+app.add_typer(secrets.app, name="secrets")
 
 
 def main() -> None:

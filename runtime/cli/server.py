@@ -14,6 +14,7 @@ from runtime.cli.failures import Failure
 from runtime.cli.options import address
 from runtime.domain.errors import DatabaseUnavailable, InvalidValue
 from runtime.infrastructure.logging import configure
+from runtime.infrastructure.redaction import redacted
 from runtime.infrastructure.settings import Settings, misspelt
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ def serve(settings: Settings) -> None:
         raise Failure(NO_CREDENTIAL.format(host=settings.host), 2)
     listeners = _bound(places, settings.port)
     configure(settings.log_level)
+    redacted.know(settings.secrets)
     for warning in misspelt(os.environ):
         logger.warning(warning)
     try:

@@ -11,6 +11,7 @@ DomainError
 │   └── InvalidConfig            the template refuses the configuration
 ├── Unauthenticated      the caller is not known
 ├── Forbidden            the caller is known and may not
+│   └── EgressRefused            an address that the runtime does not call
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound
 │   └── ModelNotFound            no agent answers to this `model`
@@ -25,7 +26,8 @@ DomainError
 │   └── Saturated · DatabaseUnavailable · Draining
 ├── RunTimeout           the run used up its own time
 ├── ExecutionFailed      the template's code failed
-│   └── StepFailed · IterationLimit
+│   ├── StepFailed · IterationLimit
+│   └── SecretUnreadable         a stored secret does not open with the runtime's keys
 ├── UpstreamFailed       the model's provider failed
 │   └── UpstreamAuthFailed · UpstreamMisconfigured
 ├── UpstreamRateLimited  the model's provider asks to wait
@@ -109,6 +111,14 @@ class FixedParameter(Invalid):
         super().__init__(
             f"This agent fixes '{name}' at {value}; leave it out or send that value.", param=name
         )
+
+
+class EgressRefused(Forbidden):
+    code = "egress_refused"
+
+    def __init__(self, host: str, why: str) -> None:
+        what = f"'{host}'" if host else "this address"
+        super().__init__(f"The runtime does not call {what}: {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +306,16 @@ class IterationLimit(ExecutionFailed):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The agent did not come to an answer within {limit} rounds.")
+
+
+class SecretUnreadable(ExecutionFailed):
+    code = "secret_unreadable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A stored secret can't be read with the runtime's key. An operator can give the key it "
+            "was stored under as RUNTIME_SECRET_KEY_PREVIOUS; otherwise write the secret again."
+        )
 
 
 class UpstreamFailed(DomainError):

@@ -13,12 +13,14 @@ from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.catalogue import AgentCatalogue
+from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
+from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.events import EventBus
 from runtime.infrastructure.frameworks.discovery import (
     TemplateFolder,
@@ -34,6 +36,7 @@ from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
@@ -55,11 +58,23 @@ def _folders(settings: Settings, registry: TemplateRegistry) -> TemplateWatcher:
     return TemplateWatcher([TemplateFolder(path, registry) for path in settings.template_dirs])
 
 
-def _models(settings: Settings) -> PooledModelService:
+def _egress(settings: Settings) -> EgressClient:
+    own = [settings.openai_base_url] if "openai_base_url" in settings.model_fields_set else []
+    return EgressClient(
+        EgressPolicy(settings.allowed_egress, own=own), connect_s=settings.connect_timeout_s
+    )
+
+
+def _vault(settings: Settings) -> SecretBox:
+    return SecretBox(load_secret_key(settings), previous_keys(settings))
+
+
+def _models(settings: Settings, egress: EgressClient) -> PooledModelService:
     offered: list[Provider] = [DemoProvider(token_delay_ms=settings.demo_token_delay_ms)]
     if settings.openai_configured:
         key = settings.openai_api_key
         openai = OpenAIProvider(
+            egress,
             settings.openai_base_url,
             key.get_secret_value() if key else None,
             default_model=settings.openai_model,
@@ -103,7 +118,10 @@ class Container(containers.DeclarativeContainer):
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
 
     tools = providers.Singleton(BuiltinTools)
-    models = providers.Singleton(_models, settings)
+    vault = providers.Singleton(_vault, settings)
+    config_secrets = providers.Singleton(ConfigSecrets, vault)
+    egress = providers.Singleton(_egress, settings)
+    models = providers.Singleton(_models, settings, egress)
     templates = providers.Singleton(_templates, tools)
     template_watcher = providers.Singleton(_folders, settings, templates)
     executor = providers.Singleton(
@@ -111,6 +129,7 @@ class Container(containers.DeclarativeContainer):
         templates,
         providers.Factory(Services, models=models, tools=tools),
         providers.Factory(built_in_executors),
+        config_secrets,
     )
 
     catalogue = providers.Singleton(AgentCatalogue, uow)
@@ -136,7 +155,9 @@ class Container(containers.DeclarativeContainer):
         run_timeout_s=settings.provided.run_timeout_s,
     )
 
-    drafting = providers.Factory(Drafting, templates=templates, models=models)
+    drafting = providers.Factory(
+        Drafting, templates=templates, models=models, secrets=config_secrets
+    )
     create_agent = providers.Factory(
         agents.CreateAgentHandler, uow=uow, now=clock, drafting=drafting
     )

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.database import upgrade
+from runtime.infrastructure.redaction import redacted
 
 SWEEP_EVERY_S = 30
 
@@ -14,8 +15,11 @@ async def running(container: Container) -> AsyncIterator[None]:
     """Everything that has to be opened, in order, and closed again in the opposite one."""
     container.started_at()
     async with AsyncExitStack() as opened:
+        opened.callback(redacted.know(container.settings().secrets))
+        container.vault()
         opened.push_async_callback(container.engine().dispose)
         await upgrade(container.engine())
+        opened.push_async_callback(container.egress().aclose)
         opened.push_async_callback(container.models().aclose)
         opened.push_async_callback(container.recorder().stop)
         container.recorder().start()

@@ -8,7 +8,18 @@ import sys
 import structlog
 from structlog.types import Processor
 
-_CHATTY = ("aiohttp", "alembic", "httpcore", "httpx", "openai", "sqlalchemy", "watchfiles")
+from runtime.infrastructure.redaction import hide
+
+_CHATTY = (
+    "aiohttp",
+    "aiosqlite",
+    "alembic",
+    "httpcore",
+    "httpx",
+    "openai",
+    "sqlalchemy",
+    "watchfiles",
+)
 
 
 def configure(level: str) -> None:
@@ -34,6 +45,7 @@ def configure(level: str) -> None:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             *_rendering(for_people=sys.stderr.isatty()),
+            hide,
         ],
     )
     handler = logging.StreamHandler(sys.stderr)

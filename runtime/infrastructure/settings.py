@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,7 +20,11 @@ from pydantic_settings import (
 
 PREFIX = "RUNTIME_"
 MIN_TOKEN = 8
+MIN_SECRET_KEY = 16
+_TOO_SHORT = "must have at least {} characters; make one with `openssl rand -hex 32`, or unset it"
 _DATABASE = re.compile(r"sqlite(\+\w+)?:///(?!:memory:)[^?]|postgres(ql)?(\+\w+)?://.")
+
+_PASSWORD = re.compile(r"^[^:]+://[^:@/?]*:(.*)@|password=([^&]*)")
 
 
 class Settings(BaseSettings):
@@ -54,6 +58,9 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     """The platform's token; two, separated by a comma, are both accepted while one rotates in."""
     secret_key: SecretStr | None = None
+    """Seals what is stored; unset: a key that the runtime makes and keeps in `data_dir`."""
+    secret_key_previous: SecretStr | None = None
+    """Earlier keys, separated by commas, until `agent-runtime secrets rotate` has run."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     grace_s: int = Field(default=10, ge=0, le=3_600)
     """How long running answers may take to finish once the runtime is told to stop."""
@@ -126,23 +133,15 @@ class Settings(BaseSettings):
     def _upper_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("token")
+    @field_validator("token", "secret_key", "secret_key_previous")
     @classmethod
-    def _hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+    def _hard_to_guess(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is not None:
-            each = [part.strip() for part in value.get_secret_value().split(",")]
-            if min(map(len, each)) < MIN_TOKEN:
-                raise ValueError(
-                    f"must have at least {MIN_TOKEN} characters; "
-                    "make one with `openssl rand -hex 32`, or unset it"
-                )
-        return value
-
-    @field_validator("secret_key")
-    @classmethod
-    def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().strip():
-            raise ValueError("must not be blank; make one with `openssl rand -hex 32`, or unset it")
+            least = MIN_TOKEN if info.field_name == "token" else MIN_SECRET_KEY
+            text = value.get_secret_value()
+            each = [text] if info.field_name == "secret_key" else text.split(",")
+            if min(len(part.strip()) for part in each) < least:
+                raise ValueError(_TOO_SHORT.format(least))
         return value
 
     @field_validator("url", "openai_base_url")
@@ -180,6 +179,16 @@ class Settings(BaseSettings):
     def tokens(self) -> tuple[str, ...]:
         secret = self.token.get_secret_value() if self.token else ""
         return tuple(part.strip() for part in secret.split(",") if part.strip())
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every value that no log may show."""
+        keys = [self.secret_key, self.secret_key_previous, self.openai_api_key]
+        texts = [key.get_secret_value() for key in keys if key]
+        urls = (self.database_url, self.openai_base_url, self.url)
+        passwords = [each for url in urls for found in _PASSWORD.findall(url) for each in found]
+        each = [part for text in texts for part in (text, *text.split(","))]
+        return list(filter(None, [*self.tokens, *each, *passwords, *map(unquote, passwords)]))
 
     @property
     def database(self) -> str:

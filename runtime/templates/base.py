@@ -1,7 +1,7 @@
 """The contract a template author implements. `runtime.templates` is public API."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, cast
@@ -19,10 +19,14 @@ from runtime.domain.services.templates import FormSection
 from runtime.domain.services.tools import ToolService
 from runtime.domain.value_objects.answers import Answer
 from runtime.domain.value_objects.chat import Message
-from runtime.templates.config import StrictConfig, fixed_options, problems_of
+from runtime.templates.config import StrictConfig, fixed_options, plain_json, problems_of
 from runtime.templates.forms import sections_of
 
 C = TypeVar("C", bound=BaseModel, default=Any)
+
+
+def _stored_config(agent: Agent) -> Mapping[str, object]:
+    return agent.spec.config
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Services:
 
     models: ModelService
     tools: ToolService
+    config_of: Callable[[Agent], Mapping[str, object]] = _stored_config
+    """An agent's configuration with its secrets, which `agent.spec.config` has masked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class TemplateMetadata:
 class ValidationResult:
     valid: bool
     config: Mapping[str, object]
-    """Complete, defaults filled in; empty when it is not valid."""
+    """Complete, defaults filled in, secrets as they are; empty when it is not valid."""
     errors: Sequence[FieldProblem] = ()
 
 
@@ -117,7 +123,7 @@ class BaseAgentTemplate(ABC, Generic[C]):
         parsed, problems = problems_of(cls.Config, config)
         if parsed is None:
             return ValidationResult(valid=False, config={}, errors=problems)
-        return ValidationResult(valid=True, config=parsed.model_dump(mode="json"))
+        return ValidationResult(valid=True, config=plain_json(parsed))
 
     @classmethod
     def migrate_config(cls, config: Mapping[str, object], since: str) -> Mapping[str, object]:
@@ -136,7 +142,7 @@ class BaseAgentTemplate(ABC, Generic[C]):
     @classmethod
     def create_instance(cls, agent: Agent, services: Services) -> Self:
         """Pure: no I/O here, it runs once per agent version. Raises InvalidConfig."""
-        parsed, problems = problems_of(cls.Config, agent.spec.config)
+        parsed, problems = problems_of(cls.Config, services.config_of(agent))
         if parsed is None:
             raise InvalidConfig(problems)
         return cls(cast(C, parsed), agent, services)

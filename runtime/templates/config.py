@@ -1,14 +1,16 @@
 """From a `Config` to checked values, to problems a person can act on, to fixed call options."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from runtime.domain.errors import FieldProblem
 from runtime.domain.value_objects.chat import GenerationOptions
+from runtime.domain.value_objects.secrets import MASK, pointer, replaced
 from runtime.templates.json_schema import (
     Schema,
     alternatives,
@@ -80,12 +82,79 @@ def problems_of(
         return model.model_validate(dict(config)), ()
     except ValidationError as error:
         schema = model.model_json_schema()
+        hidden = set(_sent_secrets(config, schema))
         found = [
-            problem
+            replace(problem, message=_without(hidden, problem.message))
             for each in error.errors(include_url=False, include_input=False)
             for problem in _problems(schema, each)
         ]
         return None, list({(each.path, each.message): each for each in found}.values())
+
+
+def secrets_of(model: BaseModel) -> Mapping[str, str]:
+    """The `SecretStr` and `SecretBytes` values that are not empty, by JSON Pointer."""
+    return dict(_secrets(model.model_dump(), model.model_dump(mode="json"), ()))
+
+
+def plain_json(model: BaseModel) -> Mapping[str, object]:
+    """As JSON, with the secrets that pydantic would mask."""
+    return replaced(model.model_dump(mode="json"), secrets_of(model))
+
+
+def _secrets(value: Any, shown: Any, at: tuple[object, ...]) -> Iterator[tuple[str, str]]:  # noqa: ANN401
+    """`shown`: the same value as JSON, where keys are texts."""
+    match value, shown:
+        case SecretStr(), str():
+            text = value.get_secret_value()
+            if text:
+                yield pointer(at), text
+        case SecretBytes(), str():
+            if value.get_secret_value():
+                yield pointer(at), value.get_secret_value().decode()
+        case dict(), dict() if len(value) == len(shown):
+            for each, (name, shown_each) in zip(value.values(), shown.items(), strict=True):
+                yield from _secrets(each, shown_each, (*at, name))
+        case list() | tuple(), list() if len(value) == len(shown):
+            for index, (each, shown_each) in enumerate(zip(value, shown, strict=True)):
+                yield from _secrets(each, shown_each, (*at, index))
+
+
+def _sent_secrets(config: object, schema: Schema) -> Iterator[str]:
+    """What was sent for secret fields, wherever it stands: a validator may quote it."""
+    names = set(_secret_names(schema))
+    if names:
+        yield from _texts_under(names, config, inside=False)
+
+
+def _secret_names(node: object) -> Iterator[str]:
+    match node:
+        case Mapping():
+            for name, declared in node.get("properties", {}).items():
+                if '"writeOnly"' in json.dumps(declared):
+                    yield name
+            for each in node.values():
+                yield from _secret_names(each)
+        case list():
+            for each in node:
+                yield from _secret_names(each)
+
+
+def _texts_under(names: set[str], value: object, *, inside: bool) -> Iterator[str]:
+    match value:
+        case str() if inside and value:
+            yield value
+        case Mapping():
+            for name, each in value.items():
+                yield from _texts_under(names, each, inside=inside or name in names)
+        case list():
+            for each in value:
+                yield from _texts_under(names, each, inside=inside)
+
+
+def _without(hidden: Iterable[str], message: str) -> str:
+    for each in sorted(hidden, key=len, reverse=True):
+        message = message.replace(each, MASK)
+    return message
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ def _field(
     """`inside`: the objects around this field; one that holds itself is shown once."""
     node = _value(schema, declared)
     kind = _type(declared, node)
+    secret = bool(node.get("writeOnly"))
     holder = node.get("items", {}) if kind == "list" else declared
     nested = _value(schema, holder)
     objects = tuple(id(each) for each in alternatives(schema, holder) if "properties" in each)
@@ -52,11 +53,12 @@ def _field(
         type=kind,
         label=declared.get("title") or name.replace("_", " ").capitalize(),
         description=declared.get("description") or node.get("description", ""),
-        default=declared.get("default"),
+        default=None if secret else declared.get("default"),
         required=required,
         minimum=_first(node, "minimum", "exclusiveMinimum", "minLength", "minItems"),
         maximum=_first(node, "maximum", "exclusiveMaximum", "maxLength", "maxItems"),
         pattern=node.get("pattern"),
+        widget="password" if secret else None,
         options=[str(option) for option in literals(nested)] or None,
         fields=[
             _field(schema, key, each, key in nested.get("required", ()), (*inside, *objects))

@@ -23,6 +23,7 @@ from runtime.domain.value_objects.chat import (
     ToolCall,
     ToolSpec,
 )
+from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.providers.demo import DemoProvider
 from runtime.infrastructure.providers.openai import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
@@ -43,10 +44,12 @@ CLOCK = ToolSpec("clock", "Tells the time.")
 @pytest.fixture(params=["demo", "openai"])
 async def models(request: pytest.FixtureRequest) -> AsyncIterator[PooledModelService]:
     async with FakeUpstream() as upstream:
-        openai = OpenAIProvider(upstream.base_url, "sk-test", default_model="fake-1")
+        egress = EgressClient(EgressPolicy(own=[upstream.base_url]))
+        openai = OpenAIProvider(egress, upstream.base_url, "sk-test", default_model="fake-1")
         service = PooledModelService([DemoProvider(), openai], request.param)
         yield service
         await service.aclose()
+        await egress.aclose()
 
 
 def user(text: str) -> Message:

@@ -20,6 +20,7 @@ from runtime.application.commands.agents import (
 )
 from runtime.application.handlers import agents as handlers
 from runtime.application.queries.agents import AgentQueries
+from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.application.services.drafting import Drafting
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import (
@@ -37,6 +38,7 @@ from runtime.domain.repositories.agents import AgentFilter
 from runtime.domain.value_objects.agents import AgentStatus, VersionType
 from runtime.domain.value_objects.identity import LOCAL_ADMIN, Principal, Role
 from runtime.domain.value_objects.ids import AgentId, LineId, UserId
+from runtime.infrastructure.secrets import SecretBox
 from tests.fakes import MemoryStore, Published, memory_unit_of_work
 from tests.fakes_runs import OnlyDemo, TwoTemplates
 
@@ -54,7 +56,7 @@ class Desk:
         self.uow = partial(memory_unit_of_work, MemoryStore(), self.published)
         seconds = count()
         self._now = lambda: datetime.fromtimestamp(1_800_000_000 + next(seconds), UTC)
-        self._drafting = Drafting(TwoTemplates(), OnlyDemo())
+        self._drafting = Drafting(TwoTemplates(), OnlyDemo(), ConfigSecrets(SecretBox(b"k" * 32)))
         self.queries = AgentQueries(self.uow, TwoTemplates())
 
     async def create(self, **fields: object) -> Agent:

@@ -41,6 +41,7 @@ from runtime.domain.value_objects.chat import (
     ToolSpec,
     Usage,
 )
+from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.providers.openai import OpenAIProvider
 from runtime.infrastructure.providers.openai.faults import retry_after_s
 from tests.upstream import Exchange, FakeUpstream, answers, faults
@@ -59,24 +60,31 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 
 @pytest.fixture
-async def provider(upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
-    made = OpenAIProvider(upstream.base_url, KEY)
+async def egress(upstream: FakeUpstream) -> AsyncIterator[EgressClient]:
+    client = EgressClient(EgressPolicy(own=[upstream.base_url]))
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def provider(egress: EgressClient, upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
+    made = OpenAIProvider(egress, upstream.base_url, KEY)
     yield made
     await made.aclose()
 
 
 @pytest.fixture
-async def hasty(upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
+async def hasty(egress: EgressClient, upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
     """Waits for the beginning of an answer, but not for long."""
-    made = OpenAIProvider(upstream.base_url, KEY, first_token_s=0.05, answer_s=0.05)
+    made = OpenAIProvider(egress, upstream.base_url, KEY, first_token_s=0.05, answer_s=0.05)
     yield made
     await made.aclose()
 
 
 @pytest.fixture
-async def restless(upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
+async def restless(egress: EgressClient, upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
     """Does not bear silence in the middle of an answer."""
-    made = OpenAIProvider(upstream.base_url, KEY, idle_s=0.05)
+    made = OpenAIProvider(egress, upstream.base_url, KEY, idle_s=0.05)
     yield made
     await made.aclose()
 
@@ -285,8 +293,10 @@ async def test_the_key_is_sent_as_a_bearer_token(
     assert upstream.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-async def test_without_a_key_there_is_no_authorization(upstream: FakeUpstream) -> None:
-    provider = OpenAIProvider(upstream.base_url)
+async def test_without_a_key_there_is_no_authorization(
+    egress: EgressClient, upstream: FakeUpstream
+) -> None:
+    provider = OpenAIProvider(egress, upstream.base_url)
     await events_of(provider)
     await provider.aclose()
 
@@ -296,13 +306,13 @@ async def test_without_a_key_there_is_no_authorization(upstream: FakeUpstream) -
 @pytest.mark.parametrize("url", ["", "api.example.com/v1", "ftp://example.com", "file:///etc"])
 def test_a_base_url_that_is_no_http_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="base URL"):
-        OpenAIProvider(url)
+        OpenAIProvider(EgressClient(EgressPolicy()), url)
 
 
 @pytest.mark.parametrize("key", ["sk-1\nX-Evil: 1", "sk 1", "sk-ü"])
 def test_a_key_that_would_break_the_header_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="key"):
-        OpenAIProvider("https://example.com/v1", key)
+        OpenAIProvider(EgressClient(EgressPolicy()), "https://example.com/v1", key)
 
 
 async def test_text_reasoning_and_refusals_are_told_apart(
@@ -787,12 +797,14 @@ async def test_a_slow_reader_is_not_taken_for_a_silent_provider(
 async def test_an_endpoint_that_is_not_there_is_a_failure() -> None:
     async with FakeUpstream() as gone:
         url = gone.base_url
-    provider = OpenAIProvider(url, KEY)
+    egress = EgressClient(EgressPolicy(own=[url]))
+    provider = OpenAIProvider(egress, url, KEY)
 
     error = await refusal_of(provider)
     assert isinstance(error, UpstreamFailed)
     assert str(error) == "The model provider 'openai' could not be reached."
     await provider.aclose()
+    await egress.aclose()
 
 
 async def test_a_finished_answer_leaves_its_connection_to_the_next(

@@ -20,6 +20,7 @@ from runtime.domain.errors import (
 from runtime.domain.events.runs import ReasoningDelta, TextDelta, ToolCallDelta, UsageReported
 from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ProviderHealth
 from runtime.domain.value_objects.chat import ChatRole, Message, ToolCall, Usage
+from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.providers.openai import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
 from tests.upstream import FakeUpstream, faults
@@ -170,11 +171,13 @@ async def test_a_provider_is_given_the_time_it_asks_for() -> None:
 
 async def test_a_burst_of_failures_is_survived_over_the_wire(upstream: FakeUpstream) -> None:
     upstream.script(faults.status(503), faults.rate_limited(retry_after_ms="10"))
+    egress = EgressClient(EgressPolicy(own=[upstream.base_url]))
     service = PooledModelService(
-        [OpenAIProvider(upstream.base_url, "sk-test")], "openai", backoff_s=0
+        [OpenAIProvider(egress, upstream.base_url, "sk-test")], "openai", backoff_s=0
     )
     events = await events_of(service)
     await service.aclose()
+    await egress.aclose()
 
     assert events[-1] == ModelFinished("stop", "fake-1", "fp_fake")
     assert len(upstream.requests) == 3
@@ -182,13 +185,15 @@ async def test_a_burst_of_failures_is_survived_over_the_wire(upstream: FakeUpstr
 
 async def test_leaving_the_stream_leaves_the_provider(upstream: FakeUpstream) -> None:
     upstream.script(faults.stall())
-    service = PooledModelService([OpenAIProvider(upstream.base_url)], "openai")
+    egress = EgressClient(EgressPolicy(own=[upstream.base_url]))
+    service = PooledModelService([OpenAIProvider(egress, upstream.base_url)], "openai")
     async with aclosing(service.stream(CALL)) as events:
         await anext(events)
 
     await upstream.requests[0].closed.wait()
     assert upstream.requests[0].closed_by_client
     await service.aclose()
+    await egress.aclose()
 
 
 async def test_usage_that_the_provider_does_not_count_is_estimated() -> None:

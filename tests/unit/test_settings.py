@@ -132,10 +132,11 @@ def test_two_tokens_are_accepted_while_one_is_replaced() -> None:
     assert settings.tokens == (SECRET, SECRET[::-1])
 
 
-def test_a_blank_secret_key_is_refused() -> None:
-    (problem,) = problems(secret_key=" ")
+@pytest.mark.parametrize("key", ["", " ", "x" * 15, f"{'x' * 15} "])
+def test_a_secret_key_that_could_be_guessed_is_refused(key: str) -> None:
+    (problem,) = problems(secret_key=key)
 
-    assert problem.startswith("RUNTIME_SECRET_KEY: must not be blank")
+    assert problem.startswith("RUNTIME_SECRET_KEY: must have at least 16")
 
 
 def test_values_out_of_range_are_listed_by_the_names_of_their_variables() -> None:

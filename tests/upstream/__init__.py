@@ -4,7 +4,7 @@ In a test:
 
     async with FakeUpstream() as upstream:
         upstream.script(faults.status(503), faults.stall(after=2))  # one per request, then normal
-        ... OpenAIProvider(upstream.base_url) ...
+        ... OpenAIProvider(egress, upstream.base_url) ...
         await upstream.requests[0].closed.wait()  # the client closed the connection
 
 As a process: `python -m tests.upstream --port 0` prints `base_url=http://127.0.0.1:…/v1`.

@@ -19,6 +19,7 @@ from runtime.application.commands.agents import (
 )
 from runtime.application.queries.agents import one_agent
 from runtime.application.services.auditing import AuditTrail
+from runtime.application.services.config_secrets import Place
 from runtime.application.services.drafting import Drafted, Drafting
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.errors import (
@@ -94,12 +95,14 @@ class CreateAgentHandler(AgentHandler):
     async def __call__(self, command: CreateAgent) -> Changed:
         """Raises what Drafting raises, NameTaken, AgentExists, VersionExists, Forbidden."""
         # In a thread: a user's graph may be imported to see whether it is one.
-        drafted = await asyncio.to_thread(self.drafting.new, command.change)
+        id = command.id or new_agent_id()
+        place = Place(command.actor.project_id, id)
+        drafted = await asyncio.to_thread(self.drafting.new, command.change, place)
         at = self.now()
         async with self.opened(command.actor, "create an agent") as work:
             line = await self._line(work, command, drafted, at)
             agent = line.new_version(
-                command.id or new_agent_id(),
+                id,
                 drafted.spec,
                 owner=command.owner_id or command.actor.user_id,
                 author=command.actor.user_id,
@@ -166,8 +169,9 @@ class UpdateAgentHandler(AgentHandler):
             trail = AuditTrail(agent)
             drafted = await asyncio.to_thread(
                 self.drafting.changed,
-                agent.spec,
+                agent,
                 command.change,
+                Place(agent.project_id, agent.id),
                 replace_config=command.replace_config,
             )
             agent.edit(drafted.spec, command.actor, at)
@@ -291,12 +295,14 @@ class NewVersionHandler(AgentHandler):
         at = self.now()
         async with self.opened(command.actor, "make a version") as work:
             base = await _read(work, command.actor, command.agent)
+            id = new_agent_id()
+            place = Place(base.project_id, id)
             drafted = await asyncio.to_thread(
-                self.drafting.changed, base.spec, command.change, replace_config=False
+                self.drafting.changed, base, command.change, place, replace_config=False
             )
             line = await work.lines.get(base.line_id)
             agent = line.new_version(
-                new_agent_id(),
+                id,
                 drafted.spec,
                 owner=base.owner_id,
                 author=command.actor.user_id,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from runtime.domain.value_objects.agents import AgentSpec
+from runtime.domain.value_objects.secrets import MASK, steps_of
 
 Schema = Mapping[str, Any]
 MISSING = object()
@@ -34,9 +35,14 @@ def differences(before: AgentSpec, after: AgentSpec, schema: Schema) -> list[Fie
         for name, label in _OUTER.items()
         if old[name] != new[name]
     ]
-    return changes + list(
-        _walk("template_config", "Configuration", before.config, after.config, schema, schema)
+    changes += _walk(
+        "template_config", "Configuration", before.config, after.config, schema, schema
     )
+    return changes + [
+        _secret_change(at, schema)
+        for at, kept in after.secrets.items()
+        if at in before.secrets and before.secrets[at].mark != kept.mark
+    ]
 
 
 _OUTER = {
@@ -81,6 +87,14 @@ def _walk(
                 yield _change(f"{path}.{key}", title, old_value, new_value)
         else:
             yield from _walk(f"{path}.{key}", title, old_value, new_value, child, root)
+
+
+def _secret_change(at: str, schema: Schema) -> FieldChange:
+    path, label, node = "template_config", "Configuration", _resolved(schema, schema)
+    for step in steps_of(at):
+        node = _child(node, step, schema)
+        path, label = f"{path}.{step}", node.get("title") or step.replace("_", " ").capitalize()
+    return FieldChange(path, label, "changed", MASK, MASK)
 
 
 def _keyed(value: object) -> Mapping[str, object] | None:

@@ -1,9 +1,10 @@
 """From what a caller wrote to a checked agent specification."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from runtime.application.commands.agents import AgentChange
+from runtime.application.services.config_secrets import ConfigSecrets, Place, kept, marks
+from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import InvalidValue
 from runtime.domain.services.models import ModelService
 from runtime.domain.services.templates import CheckedConfig, TemplateCatalog, TemplateInfo
@@ -22,8 +23,9 @@ class Drafting:
 
     templates: TemplateCatalog
     models: ModelService
+    secrets: ConfigSecrets
 
-    def new(self, change: AgentChange) -> Drafted:
+    def new(self, change: AgentChange, place: Place) -> Drafted:
         if change.name is None:
             raise InvalidValue("A name is required.", param="name")
         if change.template_id is None:
@@ -31,10 +33,12 @@ class Drafting:
         info = self.templates.get(change.template_id, change.template_version)
         checked = self.templates.check(info.ref, change.config or {}, change.blanks)
         self.models.check(change.model)
+        config, secrets = self.secrets.seal(checked, place)
         spec = AgentSpec(
             name=change.name,
             template=info.ref,
-            config=checked.config,
+            config=config,
+            secrets=secrets,
             model=change.model,
             description=change.description or "",
             avatar_url=change.avatar_url,
@@ -43,27 +47,34 @@ class Drafting:
         )
         return Drafted(spec, tuple(checked.warnings))
 
-    def changed(self, spec: AgentSpec, change: AgentChange, *, replace_config: bool) -> Drafted:
+    def changed(
+        self, agent: Agent, change: AgentChange, place: Place, *, replace_config: bool
+    ) -> Drafted:
+        """The content of `agent` with the change, for the version at `place`."""
+        spec = agent.spec
         if change.template_id not in (None, spec.template.id):
-            return self.new(_filled(change, spec))
+            return self.new(_filled(change, spec), place)
         version = change.template_version or spec.template.version
         target = self.templates.get(spec.template.id, version)
-        config = dict(spec.config)
+        opened = self.secrets.readable(agent)
+        before = CheckedConfig(opened.config, secrets=tuple(opened.texts))
         warnings: tuple[str, ...] = ()
         if target.ref != spec.template:
-            config = dict(self.templates.migrate(config, target.ref, spec.template.version).config)
+            before = self.templates.migrate(before.config, target.ref, spec.template.version)
             warnings = (
                 f"The template version changes from {spec.template.version} to "
                 f"{target.ref.version}.",
             )
-        checked = self._configured(target, config, change, replace_config)
+        checked = self._configured(target, before, change, replace_config)
+        config, secrets = self.secrets.seal(checked, place, marks(opened, spec))
         if change.model is not None:
             self.models.check(change.model)
         new = replace(
             spec,
             name=change.name if change.name is not None else spec.name,
             template=target.ref,
-            config=checked.config,
+            config=config,
+            secrets=secrets,
             model=change.model if change.model is not None else spec.model,
             description=spec.description if change.description is None else change.description,
             avatar_url=spec.avatar_url if change.avatar_url is None else change.avatar_url,
@@ -75,19 +86,20 @@ class Drafting:
     def _configured(
         self,
         target: TemplateInfo,
-        config: Mapping[str, object],
+        before: CheckedConfig,
         change: AgentChange,
         replace_config: bool,
     ) -> CheckedConfig:
         if change.config is not None:
-            config = change.config if replace_config else {**config, **change.config}
+            sent = kept(change.config, before.config, before.secrets)
+            config = sent if replace_config else {**before.config, **sent}
             return self.templates.check(target.ref, config, change.blanks)
-        kept = {
+        unfilled = {
             name: value
-            for name, value in config.items()
+            for name, value in before.config.items()
             if getattr(change.blanks, name, None) is None
         }
-        return self.templates.check(target.ref, kept, change.blanks)
+        return self.templates.check(target.ref, unfilled, change.blanks)
 
 
 def _filled(change: AgentChange, spec: AgentSpec) -> AgentChange:

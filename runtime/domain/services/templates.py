@@ -23,6 +23,8 @@ class FormField:
     maximum: float | None = None
     pattern: str | None = None
     options: Sequence[str] | None = None
+    widget: Literal["password"] | None = None
+    """`password`: a secret, which is written and never shown."""
     fields: Sequence["FormField"] = ()
     """Of an object, or of each item of a list of objects."""
 
@@ -66,8 +68,10 @@ class LoadProblem:
 @dataclass(frozen=True, slots=True)
 class CheckedConfig:
     config: Mapping[str, object]
-    """Complete: defaults filled in, JSON values only."""
+    """Complete: defaults filled in, JSON values only, secrets as they are."""
     warnings: Sequence[str] = ()
+    secrets: Sequence[str] = ()
+    """Where the secrets stand in `config`, as JSON Pointers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,5 +103,5 @@ class TemplateCatalog(Protocol):
     def migrate(self, config: Mapping[str, object], to: TemplateRef, since: str) -> CheckedConfig:
         """A configuration made for version `since` of the same template, made to fit `to`.
 
-        Raises TemplateNotFound; InvalidConfig when it can't be.
+        `config` has its secrets in it. Raises TemplateNotFound; InvalidConfig when it can't be.
         """

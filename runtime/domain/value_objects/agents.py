@@ -3,12 +3,13 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 from runtime.domain.errors import InvalidReference, InvalidValue
 from runtime.domain.value_objects.ids import AgentId, LineId
+from runtime.domain.value_objects.secrets import SealedSecret
 
 MAX_SLUG = 64
 _SLUG = re.compile(r"[^\W_]+(?:[-._][^\W_]+)*")
@@ -145,12 +146,15 @@ class AgentSpec:
     name: str
     template: TemplateRef
     config: Mapping[str, object]
+    """With '***' in place of each secret."""
     model: str | None
     """A model of the model service (`openai/gpt-4.1-mini`); None is the operator's default."""
     description: str = ""
     avatar_url: str | None = None
     agent_type: str = "conversation"
     version_type: VersionType = VersionType.RELEASE
+    secrets: Mapping[str, SealedSecret] = field(default_factory=dict)
+    """Of the configuration, by JSON Pointer."""
 
     def __post_init__(self) -> None:
         if not self.name.strip() or len(self.name) > 128:
@@ -159,7 +163,7 @@ class AgentSpec:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256, in hex, of what a reviewer approves, as canonical JSON."""
-        content = {
+        content: dict[str, object] = {
             "name": self.name,
             "template": str(self.template),
             "config": self.config,
@@ -169,5 +173,7 @@ class AgentSpec:
             "agent_type": self.agent_type,
             "version_type": self.version_type,
         }
+        if self.secrets:
+            content["secrets"] = {at: kept.mark for at, kept in self.secrets.items()}
         text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

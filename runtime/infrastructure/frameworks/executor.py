@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
+from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import DomainError, ExecutionFailed
 from runtime.domain.services.executor import AgentExecutor, AgentInstance
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
+from runtime.infrastructure.redaction import redacted
 from runtime.templates.base import BaseAgentTemplate, Services
 
 logger = logging.getLogger(__name__)
@@ -47,10 +51,12 @@ class TemplateExecutor(AgentExecutor):
         registry: TemplateRegistry,
         services: Services,
         executors: Mapping[str, FrameworkExecutor],
+        secrets: ConfigSecrets,
     ) -> None:
         self._registry = registry
         self._services = services
         self._executors = executors
+        self._secrets = secrets
         self._in_process = InProcessExecutor()
 
     def generation(self, agent: Agent) -> int:
@@ -59,12 +65,21 @@ class TemplateExecutor(AgentExecutor):
     async def build(self, agent: Agent) -> AgentInstance:
         template = self._registry.entry(agent.spec.template).template
         executor = self._executors.get(template.framework, self._in_process)
+        opened = self._secrets.open(agent)
+        services = replace(self._services, config_of=lambda _: opened.config)
+        forget = redacted.know(opened.texts.values())
         try:
-            return await executor.create_instance(agent, template, self._services)
+            instance = await executor.create_instance(agent, template, services)
+            if opened.texts:
+                # Hidden from the log for as long as the instance may write them there.
+                weakref.finalize(instance, forget)
+            return instance
         except DomainError:
+            forget()
             raise
         except Exception as error:
             logger.exception("agent %s could not be built from %s", agent.id, agent.spec.template)
+            forget()
             raise ExecutionFailed(
                 f"The template {agent.spec.template} failed to build this agent; "
                 "the log has the cause."

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from packaging.version import Version
+from pydantic import BaseModel
 
 from runtime.domain.errors import FieldProblem, InvalidConfig, TemplateNotFound
 from runtime.domain.services.templates import (
@@ -20,6 +21,7 @@ from runtime.domain.services.templates import (
 from runtime.domain.services.tools import ToolService
 from runtime.domain.value_objects.agents import TemplateRef
 from runtime.templates.base import BaseAgentTemplate
+from runtime.templates.config import secrets_of
 
 Template = type[BaseAgentTemplate]
 
@@ -113,16 +115,16 @@ class TemplateRegistry(TemplateCatalog):
         result = template.validate_config(filled)
         if not result.valid:
             raise InvalidConfig(result.errors)
-        self._check_tools(template, result.config)
-        return CheckedConfig(result.config, warnings)
+        parsed = template.Config.model_validate(dict(result.config))
+        self._check_tools(template, parsed)
+        return CheckedConfig(result.config, warnings, tuple(secrets_of(parsed)))
 
     def migrate(self, config: Mapping[str, object], to: TemplateRef, since: str) -> CheckedConfig:
         template = self._entries[self.get(to.id, to.version).ref].template
         return self.check(to, template.migrate_config(config, since))
 
-    def _check_tools(self, template: Template, config: Mapping[str, object]) -> None:
+    def _check_tools(self, template: Template, parsed: BaseModel) -> None:
         names = self._tools.names()
-        parsed = template.Config.model_validate(dict(config))
         problems = [
             FieldProblem(path, "There is no such tool", f"one of {', '.join(names)}", names)
             for path, name in template.granted_tools(parsed).items()

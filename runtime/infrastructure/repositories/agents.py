@@ -1,3 +1,4 @@
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import (
@@ -34,6 +35,7 @@ from runtime.domain.value_objects.agents import (
 )
 from runtime.domain.value_objects.ids import AgentId, LineId, ProjectId, UserId
 from runtime.domain.value_objects.pages import Page
+from runtime.domain.value_objects.secrets import SealedSecret
 from runtime.infrastructure.repositories.base import (
     Json,
     Key,
@@ -75,6 +77,7 @@ agents = Table(
     Column("template_id", Words, nullable=False),
     Column("template_version", Words, nullable=False),
     Column("config", Json, nullable=False),
+    Column("secrets", Json),
     Column("model", Words),
     Column("version_type", Words, nullable=False),
     Column("status", Words, nullable=False),
@@ -274,6 +277,7 @@ def _agent_values(agent: Agent) -> dict[str, object]:
         "template_id": spec.template.id,
         "template_version": spec.template.version,
         "config": spec.config,
+        "secrets": {at: asdict(kept) for at, kept in spec.secrets.items()},
         "model": spec.model,
         "version_type": spec.version_type,
         "status": agent.status,
@@ -300,6 +304,7 @@ def _to_agent(row: Row[Any]) -> Agent:
             name=row.name,
             template=TemplateRef(row.template_id, row.template_version),
             config=row.config,
+            secrets={at: SealedSecret(**kept) for at, kept in (row.secrets or {}).items()},
             model=row.model,
             description=row.description,
             avatar_url=row.avatar_url,

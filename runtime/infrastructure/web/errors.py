@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from runtime.domain import errors
 from runtime.domain.errors import DomainError
+from runtime.infrastructure.redaction import redacted, redacted_json
 from runtime.infrastructure.web.json_response import JsonResponse
 
 PLATFORM_PATHS = ("/v1/agents", "/v1/templates", "/v1/schema", "/v1/health", "/v1/runs")
@@ -109,6 +110,16 @@ class Refusal:
 
 
 def understand(exc: BaseException) -> Refusal:
+    refusal = _understood(exc)
+    return replace(
+        refusal,
+        message=redacted(refusal.message),
+        param=refusal.param and redacted(refusal.param),
+        details=redacted_json(refusal.details),
+    )
+
+
+def _understood(exc: BaseException) -> Refusal:
     match exc:
         case DomainError():
             return _domain(exc)

@@ -8,25 +8,31 @@ import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from runtime.domain.errors import DomainError
+from runtime.domain.errors import DomainError, EgressRefused, UpstreamMisconfigured
 from runtime.domain.services.models import ModelCall, ModelEvent
+from runtime.infrastructure.egress import Credential, EgressClient
 from runtime.infrastructure.providers.openai.answers import Answer, EventLines, WholeBody
 from runtime.infrastructure.providers.openai.faults import Faults
 from runtime.infrastructure.providers.openai.requests import request_body
 
 _LONGEST_ERROR_BODY = 64 * 1024
 _ERROR_BODY_S = 5.0
-_KEEP_ALIVE_S = 30
 _GLANCE_S = 1.0
 _AFTER_FINISH_S = 5.0
 """How long the usage and the end of the stream may take once the answer itself is complete."""
 _AFTER_DONE_S = 0.2
 """How long the end of the HTTP body may take after `[DONE]`, else the connection is dropped."""
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "text/event-stream, application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "agent-runtime",
+}
 _CONNECTION_FAULTS = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 
 class OpenAIProvider:
-    """One pool of connections to one endpoint; the key goes to no other host.
+    """One endpoint; the key goes to no other host.
 
     Times out with UpstreamTimeout: `connect_s` to be connected, `first_token_s` from the call to
     the first piece of the answer, `idle_s` of silence between two pieces; an answer that is not
@@ -35,6 +41,7 @@ class OpenAIProvider:
 
     def __init__(
         self,
+        egress: EgressClient,
         base_url: str,
         api_key: str | None = None,
         *,
@@ -45,18 +52,21 @@ class OpenAIProvider:
         idle_s: float = 60,
         answer_s: float = 600,
     ) -> None:
-        """Raises ValueError for a base URL or a key that can't be sent."""
+        """Raises ValueError for a base URL or a key that can't be sent, EgressRefused."""
         self.name = name
         self.default_model = default_model
-        self._url = _endpoint(base_url)
-        self._headers = _headers(api_key)
-        self._connect_s = connect_s
+        url = _completions(base_url)
+        self._endpoint = egress.endpoint(
+            str(url),
+            headers=_HEADERS,
+            credential=_credential(url, api_key),
+            connect_s=connect_s,
+        )
         self._first_token_s = first_token_s
         self._idle_s = idle_s
         self._answer_s = answer_s
-        secrets = (api_key, base_url, base_url.rstrip("/"), self._url.authority)
+        secrets = (api_key, base_url, base_url.rstrip("/"), url.authority)
         self._faults = Faults(name, tuple(secret for secret in secrets if secret))
-        self._session: aiohttp.ClientSession | None = None
 
     async def stream(self, call: ModelCall, model: str) -> AsyncGenerator[ModelEvent]:
         body = request_body(call, model)
@@ -67,7 +77,7 @@ class OpenAIProvider:
         source: _Source | None = None
         try:
             async with asyncio.timeout_at(due):
-                response = await self._post(body)
+                response = await self._endpoint.post(body)
             source = _Source(response.content, due)
             if response.status != HTTPStatus.OK:
                 raise await self._refusal(response, source, model)
@@ -85,6 +95,11 @@ class OpenAIProvider:
             if answer.done and answer.reason:
                 source.expect_within(_AFTER_DONE_S)
                 await source.read()
+        except EgressRefused as error:
+            raise UpstreamMisconfigured(
+                f"The model provider '{self.name}' is at an address that the runtime does not "
+                "call; an operator can allow its host with RUNTIME_ALLOWED_EGRESS."
+            ) from error
         except _CONNECTION_FAULTS as error:
             # Whatever happens to the connection after the finish reason, the answer is whole.
             if answer.reason is None:
@@ -98,23 +113,7 @@ class OpenAIProvider:
             yield event
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-
-    async def _post(self, body: bytes) -> aiohttp.ClientResponse:
-        if self._session is None:
-            self._session = self._connect()
-        return await self._session.post(self._url, data=body, allow_redirects=False)
-
-    def _connect(self) -> aiohttp.ClientSession:
-        # No limit of its own: a hidden queue. Admission bounds the runs.
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_s),
-            headers=self._headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-        )
+        await self._endpoint.aclose()
 
     def _pieces(self, call: ModelCall, response: aiohttp.ClientResponse) -> EventLines | WholeBody:
         # Some endpoints can't stream a particular model and send the whole answer all the same.
@@ -181,25 +180,19 @@ class _Source:
             self._timer = self._loop.call_at(max(self._due, now + _GLANCE_S), self._look)
 
 
-def _endpoint(base_url: str) -> URL:
+def _completions(base_url: str) -> URL:
     url = URL(base_url.rstrip("/") + "/chat/completions")
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("a provider's base URL must be absolute, with http: or https:")
     return url
 
 
-def _headers(api_key: str | None) -> dict[str, str]:
-    headers = {
-        "Content-Type": "application/json",
-        "Accept": "text/event-stream, application/json",
-        "Accept-Encoding": "identity",
-        "User-Agent": "agent-runtime",
-    }
-    if api_key:
-        if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-            raise ValueError("a provider's key must be printable ASCII without blanks")
-        headers["Authorization"] = f"Bearer {api_key}"
-    return headers
+def _credential(url: URL, api_key: str | None) -> Credential | None:
+    if not api_key:
+        return None
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise ValueError("a provider's key must be printable ASCII without blanks")
+    return Credential(f"{url.host_subcomponent}:{url.port}", "Authorization", f"Bearer {api_key}")
 
 
 def _json(body: bytes) -> object:

@@ -13,6 +13,7 @@ from runtime.domain.services.templates import (
     TemplateCatalog,
     TemplateInfo,
 )
+from runtime.domain.value_objects.secrets import masked
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import provided
 from runtime.infrastructure.web.requests import StrictRoute
@@ -32,6 +33,9 @@ class FieldOut(BaseModel):
     label: str
     description: str
     defaultValue: Any
+    widget: Literal["password"] | None = Field(
+        default=None, description="`password`: a secret; it is written and never shown."
+    )
     validation: dict[str, Any] = Field(
         description="`required`, and where they apply `min`, `max`, `pattern`, `options`."
     )
@@ -51,6 +55,7 @@ class FieldOut(BaseModel):
             label=field.label,
             description=field.description,
             defaultValue=field.default,
+            widget=field.widget,
             validation={
                 "required": field.required,
                 **{name: value for name, value in bounds.items() if value is not None},
@@ -187,7 +192,9 @@ async def validate_config(
     except InvalidConfig as refused:
         return ConfigChecked(valid=False, errors=_problems(refused))
     return ConfigChecked(
-        valid=True, warnings=list(checked.warnings), template_config=dict(checked.config)
+        valid=True,
+        warnings=list(checked.warnings),
+        template_config=masked(checked.config, checked.secrets),
     )
 
 
