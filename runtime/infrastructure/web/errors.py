@@ -99,7 +99,10 @@ class Refusal:
 def understand(exc: BaseException) -> Refusal:
     refusal = _understood(exc)
     return replace(
-        refusal, message=redacted(refusal.message), details=redacted_json(refusal.details)
+        refusal,
+        message=redacted(refusal.message),
+        param=refusal.param and redacted(refusal.param),
+        details=redacted_json(refusal.details),
     )
 
 

@@ -73,7 +73,8 @@ class Faults:
                 )
             case _ if 400 <= status < 500:
                 said = self._said(error, f"{who} refused the request (HTTP {status}).")
-                return UpstreamRefused(said, param=_text(error.get("param")))
+                param = self._hidden(_text(error.get("param")) or "")
+                return UpstreamRefused(said, param=param or None)
             case _:
                 return UpstreamFailed(f"{who} failed (HTTP {status}).", retry_after_s=wait)
 
@@ -93,7 +94,9 @@ class Faults:
         return UpstreamTimeout(f"The model provider '{self.provider}' {what}.")
 
     def _said(self, error: Mapping[str, Any], otherwise: str) -> str:
-        said = _text(error.get("message")) or otherwise
+        return self._hidden(_text(error.get("message")) or otherwise)
+
+    def _hidden(self, said: str) -> str:
         for secret in self.secrets:
             said = said.replace(secret, MASK)
         return redacted(said)[:_LONGEST_MESSAGE]
