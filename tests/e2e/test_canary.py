@@ -258,7 +258,8 @@ async def through_every_route(process: Process) -> None:
                 filled = filled.replace(f"{{{name}}}", quote(with_, safe=""))
             queries = [p["name"] for p in operation.get("parameters", ()) if p["in"] == "query"]
             query = dict.fromkeys(queries, value) if value else {}
-            headers = {"If-Match": f'"{value}"'} if value and value.isascii() else {}
+            headers = {"If-Match": f'"{value}"'} if value else {}
+            headers["Content-Type"] = "application/json"
             for body in bodies(operation, document, value):
                 await process.send(method, filled, params=query, headers=headers, content=body)
 
