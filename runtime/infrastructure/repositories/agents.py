@@ -107,11 +107,14 @@ _OWN_OR_RELEASED = or_(
         agents.c.version_type == VersionType.RELEASE,
     ),
 )
-_HAS_A_VERSION = (
-    select(agents.c.id)
-    .where(agents.c.line_id == agent_lines.c.id, agents.c.owner_id == _USER)
-    .exists()
-)
+
+
+def _has_part_in(user: ColumnElement[str] | UserId) -> ColumnElement[bool]:
+    """Of a line: owns it, or a version in it."""
+    version = select(agents.c.id).where(
+        agents.c.line_id == agent_lines.c.id, agents.c.owner_id == user
+    )
+    return or_(agent_lines.c.owner_id == user, version.exists())
 
 
 class _Statements:
@@ -155,7 +158,7 @@ def _published_id() -> ScalarSelect[str | None]:
 _ALL = _Statements()
 _SHOWN = _Statements(_OWN_OR_RELEASED)
 _ALL_LINES = select(agent_lines).where(agent_lines.c.project_id == _PROJECT)
-_OWN_LINES = _ALL_LINES.where(or_(agent_lines.c.owner_id == _USER, _HAS_A_VERSION))
+_OWN_LINES = _ALL_LINES.where(_has_part_in(_USER))
 
 
 class SqlAgentRepository(SqlRepository, AgentRepository):
@@ -264,10 +267,7 @@ class SqlAgentLineRepository(SqlRepository, AgentLineRepository):
         self._seen.append(line)
 
     def _written(self, table: Table) -> ColumnElement[bool]:
-        if self._scope.sees_all:
-            return true()
-        user = self._scope.user_id
-        return or_(agent_lines.c.owner_id == user, _HAS_A_VERSION.params(user=user))
+        return true() if self._scope.sees_all else _has_part_in(self._scope.user_id)
 
     def _removed(self, table: Table) -> ColumnElement[bool]:
         """Whoever removed the last version, perhaps not the line's owner, removes the line."""
