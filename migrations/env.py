@@ -6,11 +6,16 @@ from alembic import context
 from sqlalchemy import Connection
 
 from runtime.infrastructure.database import create_engine, migrating
-from runtime.infrastructure.repositories import agents, audit, runs
+from runtime.infrastructure.repositories import agents, audit, keys, runs
 from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.settings import Settings
 
-assert {agents.agents.metadata, audit.audit.metadata, runs.runs.metadata} == {metadata}
+assert {
+    agents.agents.metadata,
+    audit.audit.metadata,
+    keys.api_keys.metadata,
+    runs.runs.metadata,
+} == {metadata}
 
 
 def run(connection: Connection) -> None:

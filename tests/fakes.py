@@ -4,17 +4,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
+from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.errors import (
     AgentExists,
     AgentNotFound,
     ConcurrentChange,
     InvalidValue,
+    KeyNotFound,
     NameTaken,
     RunNotFound,
 )
@@ -25,10 +28,12 @@ from runtime.domain.repositories.agents import (
     AgentRepository,
 )
 from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.unit_of_work import Publish, UnitOfWork
-from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug
-from runtime.domain.value_objects.ids import AgentId, AuditId, LineId, ProjectId, RunId, UserId
+from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
+from runtime.domain.value_objects.identity import Scope
+from runtime.domain.value_objects.ids import AgentId, AuditId, KeyId, LineId, RunId
 from runtime.domain.value_objects.pages import Page
 from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
@@ -46,9 +51,10 @@ class Tables:
     agents: dict[AgentId, Agent] = field(default_factory=dict)
     audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
+    keys: dict[KeyId, ApiKey] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
-        return Tables(dict(self.lines), dict(self.agents), dict(self.audit), dict(self.runs))
+        return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
 
 
 class MemoryStore:
@@ -62,9 +68,9 @@ class MemoryStore:
 class MemoryTransaction:
     """Reads what is committed until its first write, then its own copy."""
 
-    def __init__(self, store: MemoryStore, project: ProjectId) -> None:
-        self.project = project
-        self.seen: list[Agent | AgentLine] = []
+    def __init__(self, store: MemoryStore, scope: Scope) -> None:
+        self.scope = scope
+        self.seen: list[Agent | AgentLine | ApiKey] = []
         self._store = store
         self._own: Tables | None = None
 
@@ -78,9 +84,14 @@ class MemoryTransaction:
             self._own = self._store.tables.copy()
         return self._own
 
-    def own(self, row: Agent | AgentLine | AuditEntry) -> None:
-        if row.project_id != self.project:
+    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey) -> None:
+        if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
+        if not self.scope.sees_all and not self.mine(row):
+            raise ValueError(f"a row of {row.owner_id} in a unit of somebody else")
+
+    def mine(self, row: Agent | AgentLine | AuditEntry | ApiKey | Run) -> bool:
+        return row.owner_id == self.scope.user_id
 
     def commit(self) -> None:
         if self._own is not None:
@@ -93,7 +104,8 @@ class MemoryTransaction:
             self._store.writer.release()
 
     def ours(self, rows: Iterable[T]) -> list[T]:
-        return [row for row in rows if getattr(row, "project_id") == self.project]  # noqa: B009
+        ours = self.scope.project_id
+        return [row for row in rows if getattr(row, "project_id") == ours]  # noqa: B009
 
 
 class MemoryAgentRepository(AgentRepository):
@@ -119,13 +131,13 @@ class MemoryAgentRepository(AgentRepository):
         self._transaction.seen.append(found[0])
         return found[0]
 
-    async def find(self, reference: ModelReference, owner: UserId) -> Agent | None:
+    async def find(self, reference: ModelReference) -> Agent | None:
         name = reference.name
         if reference.draft:
             drafts = self._where(
                 lambda agent: (
                     agent.slug.value == name
-                    and agent.owner_id == owner
+                    and self._transaction.mine(agent)
                     and agent.status in (AgentStatus.DRAFT, AgentStatus.SUBMITTED)
                 )
             )
@@ -160,10 +172,19 @@ class MemoryAgentRepository(AgentRepository):
 
     def _where(self, condition: Callable[[Agent], bool]) -> list[Agent]:
         agents = self._transaction.ours(self._transaction.tables.agents.values())
-        return [_agent_copy(agent) for agent in agents if condition(agent)]
+        return [_agent_copy(agent) for agent in agents if condition(agent) and self._shown(agent)]
+
+    def _shown(self, agent: Agent) -> bool:
+        released = (
+            agent.status in (AgentStatus.PUBLISHED, AgentStatus.SUPERSEDED)
+            and agent.spec.version_type is VersionType.RELEASE
+        )
+        return self._transaction.scope.sees_all or released or self._transaction.mine(agent)
 
     async def _check_state(self, agent: Agent) -> None:
-        rows = self._transaction.ours((await self._transaction.writing()).agents.values())
+        everything = self._transaction.ours((await self._transaction.writing()).agents.values())
+        sees_all, mine = self._transaction.scope.sees_all, self._transaction.mine
+        rows = [row for row in everything if sees_all or mine(row)]
         if (agent.id, agent.revision) not in {(row.id, row.revision) for row in rows}:
             raise ConcurrentChange(f"Agent '{agent.id}'")
 
@@ -201,8 +222,12 @@ class MemoryAgentLineRepository(AgentLineRepository):
         tables.lines[line.id] = _line_copy(_checked(line))
         self._transaction.seen.append(line)
 
+    async def has_versions(self, id: LineId) -> bool:
+        agents = self._transaction.ours(self._transaction.tables.agents.values())
+        return id in {agent.line_id for agent in agents}
+
     async def remove(self, line: AgentLine) -> None:
-        tables = await self._check_state(line)
+        tables = await self._check_state(line, shown=False)
         if line.id in {agent.line_id for agent in tables.agents.values()}:
             raise ConcurrentChange(f"Agent line '{line.slug}'")
         del tables.lines[line.id]
@@ -210,14 +235,23 @@ class MemoryAgentLineRepository(AgentLineRepository):
 
     def _first(self, condition: Callable[[AgentLine], bool]) -> AgentLine | None:
         lines = self._transaction.ours(self._transaction.tables.lines.values())
-        found = next((_line_copy(line) for line in lines if condition(line)), None)
+        found = next(
+            (_line_copy(line) for line in lines if condition(line) and self._shown(line)), None
+        )
         if found is not None:
             self._transaction.seen.append(found)
         return found
 
-    async def _check_state(self, line: AgentLine) -> Tables:
+    def _shown(self, line: AgentLine) -> bool:
+        if self._transaction.scope.sees_all or self._transaction.mine(line):
+            return True
+        agents = self._transaction.tables.agents.values()
+        return any(line.id == agent.line_id and self._transaction.mine(agent) for agent in agents)
+
+    async def _check_state(self, line: AgentLine, *, shown: bool = True) -> Tables:
         tables = await self._transaction.writing()
-        rows = self._transaction.ours(tables.lines.values())
+        lines = self._transaction.ours(tables.lines.values())
+        rows = [row for row in lines if not shown or self._shown(row)]
         if (line.id, line.revision) not in {(row.id, row.revision) for row in rows}:
             raise ConcurrentChange(f"Agent line '{line.slug}'")
         return tables
@@ -234,7 +268,8 @@ class MemoryAuditRepository(AuditRepository):
 
     async def of_line(self, id: LineId, *, limit: int, after: str | None) -> Page[AuditEntry]:
         entries = self._transaction.ours(self._transaction.tables.audit.values())
-        found = [entry for entry in entries if entry.line_id == id]
+        sees_all, mine = self._transaction.scope.sees_all, self._transaction.mine
+        found = [entry for entry in entries if entry.line_id == id and (sees_all or mine(entry))]
         return _page(
             Cursors(f"audit/{id}"), found, limit, after, lambda entry: Position(entry.at, entry.id)
         )
@@ -269,7 +304,67 @@ class MemoryRunRepository(RunRepository):
         return RunTotals(len(runs), failed, total_ms / len(runs) if runs else 0.0)
 
     def _runs(self) -> list[Run]:
-        return self._transaction.ours(self._transaction.tables.runs.values())
+        runs = self._transaction.ours(self._transaction.tables.runs.values())
+        administers, mine = self._transaction.scope.administers, self._transaction.mine
+        return [run for run in runs if administers or mine(run)]
+
+
+class MemoryApiKeyRepository(ApiKeyRepository):
+    def __init__(self, transaction: MemoryTransaction) -> None:
+        self._transaction = transaction
+
+    async def add(self, key: ApiKey) -> None:
+        self._transaction.own(key)
+        row = replace(_checked(key), events=[])
+        (await self._transaction.writing()).keys[key.id] = row
+        self._transaction.seen.append(key)
+
+    async def get(self, id: KeyId) -> ApiKey:
+        for key in self._shown(self._transaction.tables):
+            if key.id == id:
+                return replace(key, events=[])
+        raise KeyNotFound(id)
+
+    async def save(self, key: ApiKey) -> None:
+        tables = await self._transaction.writing()
+        stored = {row.id: row for row in self._shown(tables)}.get(key.id)
+        if stored is None:
+            raise KeyNotFound(key.id)
+        revoked_at = stored.revoked_at or key.revoked_at
+        tables.keys[key.id] = replace(stored, revoked_at=revoked_at, events=[])
+        self._transaction.seen.append(key)
+
+    async def page(self, *, limit: int, after: str | None) -> Page[ApiKey]:
+        found = [replace(key, events=[]) for key in self._shown(self._transaction.tables)]
+        return _page(
+            Cursors("keys"), found, limit, after, lambda key: Position(key.created_at, key.id)
+        )
+
+    def _shown(self, tables: Tables) -> list[ApiKey]:
+        keys = self._transaction.ours(tables.keys.values())
+        administers, mine = self._transaction.scope.administers, self._transaction.mine
+        return [key for key in keys if administers or mine(key)]
+
+
+class MemoryKeyRing(KeyRing):
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def find(self, prefix: str) -> ApiKey | None:
+        found = (key for key in self._store.tables.keys.values() if key.prefix == prefix)
+        return next((replace(key, events=[]) for key in found), None)
+
+    async def any_live(self, at: datetime) -> bool:
+        return any(key.live_at(at) for key in self._store.tables.keys.values())
+
+    async def note_uses(self, uses: Mapping[KeyId, datetime]) -> None:
+        async with self._store.writer:
+            tables = self._store.tables.copy()
+            for id, at in uses.items():
+                key = tables.keys.get(id)
+                if key and (key.last_used_at is None or key.last_used_at < at):
+                    tables.keys[id] = replace(key, last_used_at=at)
+            self._store.tables = tables
 
 
 class MemoryRunLog(RunLog):
@@ -292,6 +387,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.agents: AgentRepository = MemoryAgentRepository(transaction)
         self.lines: AgentLineRepository = MemoryAgentLineRepository(transaction)
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
+        self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
 
     async def commit(self) -> None:
@@ -303,9 +399,9 @@ class MemoryUnitOfWork(UnitOfWork):
 
 @asynccontextmanager
 async def memory_unit_of_work(
-    store: MemoryStore, publish: Publish, project: ProjectId
+    store: MemoryStore, publish: Publish, scope: Scope
 ) -> AsyncIterator[UnitOfWork]:
-    transaction = MemoryTransaction(store, project)
+    transaction = MemoryTransaction(store, scope)
     try:
         yield MemoryUnitOfWork(transaction, publish)
     finally:

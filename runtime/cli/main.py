@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from runtime import __version__
-from runtime.cli import agents, database, secrets, templates
+from runtime.cli import agents, database, keys, secrets, templates
 from runtime.cli.failures import Failure
 from runtime.cli.options import AsJson
 
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(agents.app, name="agents")
 app.add_typer(templates.app, name="templates")
+app.add_typer(keys.app, name="keys")
 app.add_typer(database.app, name="db")
 app.add_typer(secrets.app, name="secrets")
 
@@ -75,3 +76,7 @@ def config(as_json: AsJson = False) -> None:
         output.print_json(shown)
     else:
         output.print_pairs(shown)
+
+
+if __name__ == "__main__":
+    main()

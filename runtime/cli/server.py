@@ -23,7 +23,9 @@ BACKLOG = 2_048
 
 NO_CREDENTIAL = """\
 No credential is configured, so only loopback is served, and {host} is not loopback.
-Set RUNTIME_TOKEN, in the environment, in .env or as `token` in runtime.toml, for example:
+Make an API key, which is kept in the database:
+  agent-runtime keys create me --role admin
+or set RUNTIME_TOKEN, in the environment, in .env or as `token` in runtime.toml, for example:
   echo "RUNTIME_TOKEN=$(openssl rand -hex 32)" >> .env
 or serve this machine only: RUNTIME_HOST=127.0.0.1"""
 IN_USE = """\
@@ -37,7 +39,7 @@ def serve(settings: Settings) -> None:
     """Returns once a signal has ended it. Raises Failure when it can't start, Exit when a second
     signal did not let it finish."""
     places = _places(settings.host)
-    if not settings.tokens and not all(_is_loopback(ip) for _, ip in places):
+    if not all(_is_loopback(ip) for _, ip in places) and not _anybody_known(settings):
         raise Failure(NO_CREDENTIAL.format(host=settings.host), 2)
     listeners = _bound(places, settings.port)
     configure(settings.log_level)
@@ -82,6 +84,12 @@ def _announce(url: str, *, with_token: bool) -> None:
             f"Try: curl {url}/v1/chat/completions{token} -H 'Content-Type: application/json' "
             """-d '{"model": "assistant", "messages": [{"role": "user", "content": "Hello"}]}'"""
         )
+
+
+def _anybody_known(settings: Settings) -> bool:
+    from runtime.cli.keys import any_live_key
+
+    return settings.has_credential or any_live_key(settings)
 
 
 def _places(host: str) -> list[Place]:

@@ -13,7 +13,7 @@ DomainError
 ├── Forbidden            the caller is known and may not
 │   └── EgressRefused            an address that the runtime does not call
 ├── NotFound             it names something the caller can't see
-│   ├── AgentNotFound · TemplateNotFound · RunNotFound
+│   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists
@@ -23,7 +23,8 @@ DomainError
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
 ├── Unavailable          the runtime can't, for now
-│   └── Saturated · DatabaseUnavailable · Draining
+│   ├── Saturated · DatabaseUnavailable · Draining
+│   └── TokenKeysUnavailable     the keys that check JWTs can't be read
 ├── RunTimeout           the run used up its own time
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
@@ -176,6 +177,13 @@ class RunNotFound(NotFound):
         super().__init__(f"Run '{run}' does not exist.", param="id")
 
 
+class KeyNotFound(NotFound):
+    code = "key_not_found"
+
+    def __init__(self, key: object) -> None:
+        super().__init__(f"Key '{key}' does not exist.", param="id")
+
+
 class ModelNotFound(NotFound):
     code = "model_not_found"
 
@@ -280,6 +288,16 @@ class DatabaseUnavailable(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The database can't be reached right now; try again.", retry_after_s=1)
+
+
+class TokenKeysUnavailable(Unavailable):
+    code = "token_keys_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The keys that tokens are checked with can't be read right now; try again.",
+            retry_after_s=10,
+        )
 
 
 class RunTimeout(DomainError):

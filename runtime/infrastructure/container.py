@@ -5,13 +5,15 @@ from functools import partial
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, seeding
+from runtime.application.handlers import agents, keys, seeding
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
+from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
 from runtime.application.services.admission import Admission
+from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.application.services.drafting import Drafting
@@ -31,10 +33,12 @@ from runtime.infrastructure.frameworks.discovery import (
 from runtime.infrastructure.frameworks.executor import TemplateExecutor
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.frameworks.watcher import TemplateWatcher
+from runtime.infrastructure.identity import token_verifier
 from runtime.infrastructure.providers.base import Provider
 from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
+from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
@@ -63,6 +67,10 @@ def _egress(settings: Settings) -> EgressClient:
     return EgressClient(
         EgressPolicy(settings.allowed_egress, own=own), connect_s=settings.connect_timeout_s
     )
+
+
+def _secret_keys(settings: Settings) -> list[bytes]:
+    return [load_secret_key(settings), *previous_keys(settings)]
 
 
 def _vault(settings: Settings) -> SecretBox:
@@ -116,6 +124,16 @@ class Container(containers.DeclarativeContainer):
     engine = providers.Singleton(create_engine, settings.provided.database)
     events = providers.Singleton(EventBus)
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
+
+    secret_keys = providers.Singleton(_secret_keys, settings)
+    authenticator = providers.Singleton(
+        CredentialAuthenticator,
+        settings.provided.tokens,
+        providers.Factory(SqlKeyRing, engine),
+        secret_keys,
+        providers.Singleton(token_verifier, settings),
+        clock,
+    )
 
     tools = providers.Singleton(BuiltinTools)
     vault = providers.Singleton(_vault, settings)
@@ -173,6 +191,10 @@ class Container(containers.DeclarativeContainer):
     delete_agent = providers.Factory(agents.DeleteAgentHandler, uow=uow, now=clock)
     seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
     execute_agent = providers.Singleton(ExecuteAgentHandler, catalogue=catalogue, engine=run_engine)
+
+    create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
+    revoke_key = providers.Factory(keys.RevokeKeyHandler, uow=uow, now=clock)
+    key_queries = providers.Factory(KeyQueries, uow=uow)
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)

@@ -2,7 +2,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
+from runtime.application.services.authentication import CredentialAuthenticator
+from runtime.domain.errors import DatabaseUnavailable
 from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
+from runtime.domain.events.keys import KeyEvent
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
@@ -20,6 +23,7 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.engine().dispose)
         await upgrade(container.engine())
         opened.push_async_callback(container.egress().aclose)
+        opened.push_async_callback(_write_key_uses, container.authenticator())
         opened.push_async_callback(container.models().aclose)
         opened.push_async_callback(container.recorder().stop)
         container.recorder().start()
@@ -36,6 +40,7 @@ async def running(container: Container) -> AsyncIterator[None]:
 def _subscribe(container: Container) -> None:
     events, instances = container.events(), container.instances()
     events.subscribe(AgentEvent, container.catalogue().forget)
+    events.subscribe(KeyEvent, container.authenticator().forget)
 
     async def drop(event: AgentEvent) -> None:
         instances.drop(event.agent_id)
@@ -50,6 +55,7 @@ async def _sweeping(container: Container) -> AsyncIterator[None]:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             container.instances().sweep()
+            await _write_key_uses(container.authenticator())
 
     task = asyncio.create_task(sweep(), name="instance-sweeper")
     try:
@@ -58,3 +64,8 @@ async def _sweeping(container: Container) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def _write_key_uses(authenticator: CredentialAuthenticator) -> None:
+    with suppress(DatabaseUnavailable):
+        await authenticator.write_uses()

@@ -29,6 +29,10 @@ PREFIX = "RUNTIME_"
 MIN_TOKEN = 8
 MIN_SECRET_KEY = 16
 _TOO_SHORT = "must have at least {} characters; make one with `openssl rand -hex 32`, or unset it"
+JWT_BY_SECRET = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""With the bytes that a secret needs (RFC 7518 §3.2)."""
+JWT_BY_KEYS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
+SECRETS = ("token", "secret_key", "jwt_secret")
 _DATABASE = re.compile(r"sqlite(\+\w+)?:///(?!:memory:)[^?]|postgres(ql)?(\+\w+)?://.")
 
 _PASSWORD = re.compile(r"^[^:]+://[^:@/?]*:(.*)@|password=([^&]*)")
@@ -68,6 +72,17 @@ class Settings(BaseSettings):
     """Seals what is stored; unset: a key that the runtime makes and keeps in `data_dir`."""
     secret_key_previous: SecretStr | None = None
     """Earlier keys, separated by commas, until `agent-runtime secrets rotate` has run."""
+    jwt_secret: SecretStr | None = None
+    jwt_jwks_url: str = ""
+    jwt_jwks_file: Path | None = None
+    jwt_algorithms: Annotated[list[str], NoDecode] = []
+    """Empty: HS256 with a secret, RS256 and ES256 with a key set."""
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_leeway_s: float = Field(default=30, ge=0, le=300)
+    jwt_user_claim: str = "sub"
+    jwt_project_claim: str = "project_id"
+    jwt_roles_claim: str = "roles"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     grace_s: int = Field(default=10, ge=0, le=3_600)
     """How long running answers may take to finish once the runtime is told to stop."""
@@ -119,18 +134,14 @@ class Settings(BaseSettings):
     @classmethod
     def _drop_empty(cls, values: dict[str, Any]) -> dict[str, Any]:
         # An empty secret is not dropped: whoever sets one does not mean "let everybody in".
-        return {
-            name: value
-            for name, value in values.items()
-            if value != "" or name in ("token", "secret_key")
-        }
+        return {name: value for name, value in values.items() if value != "" or name in SECRETS}
 
     @field_validator("template_dirs", mode="before")
     @classmethod
     def _split_paths(cls, value: object) -> object:
         return _split(value.replace(os.pathsep, ",")) if isinstance(value, str) else value
 
-    @field_validator("allowed_egress", "allowed_hosts", mode="before")
+    @field_validator("allowed_egress", "allowed_hosts", "jwt_algorithms", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         return _split(value) if isinstance(value, str) else value
@@ -151,7 +162,36 @@ class Settings(BaseSettings):
                 raise ValueError(_TOO_SHORT.format(least))
         return value
 
-    @field_validator("url", "openai_base_url")
+    @field_validator("jwt_secret")
+    @classmethod
+    def _strong_enough(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and _bytes_of(value) < min(JWT_BY_SECRET.values()):
+            raise ValueError(
+                f"must have at least {min(JWT_BY_SECRET.values())} bytes; "
+                "make one with `openssl rand -hex 32`, or unset it"
+            )
+        return value
+
+    @field_validator("jwt_jwks_url", "jwt_jwks_file")
+    @classmethod
+    def _only_source(cls, value: object, others: ValidationInfo) -> object:
+        """One kind of key: whoever mixes them takes a public key for a secret."""
+        if value and (others.data.get("jwt_secret") or others.data.get("jwt_jwks_url")):
+            raise ValueError("is one of three ways to check a JWT; set only one")
+        return value
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _of_the_keys_kind(cls, value: list[str], others: ValidationInfo) -> list[str]:
+        secret: SecretStr | None = others.data.get("jwt_secret")
+        allowed = JWT_BY_SECRET if secret else JWT_BY_KEYS
+        if any(name not in allowed for name in value):
+            raise ValueError(f"must be of {', '.join(allowed)}, for these keys")
+        if secret and any(_bytes_of(secret) < JWT_BY_SECRET[name] for name in value):
+            raise ValueError("asks for a longer RUNTIME_JWT_SECRET: 48 bytes or 64")
+        return value
+
+    @field_validator("url", "openai_base_url", "jwt_jwks_url")
     @classmethod
     def _http(cls, value: str) -> str:
         if value and not _is_http(value):
@@ -190,12 +230,23 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> list[str]:
         """Every value that no log may show."""
-        keys = [self.secret_key, self.secret_key_previous, self.openai_api_key]
+        keys = [self.secret_key, self.secret_key_previous, self.openai_api_key, self.jwt_secret]
         texts = [key.get_secret_value() for key in keys if key]
         urls = (self.database_url, self.openai_base_url, self.url)
         passwords = [each for url in urls for found in _PASSWORD.findall(url) for each in found]
         each = [part for text in texts for part in (text, *text.split(","))]
         return list(filter(None, [*self.tokens, *each, *passwords, *map(unquote, passwords)]))
+
+    @property
+    def pinned_algorithms(self) -> tuple[str, ...]:
+        default = ("HS256",) if self.jwt_secret else ("RS256", "ES256")
+        return tuple(self.jwt_algorithms) or default
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether some credential is configured; there may be API keys in the database too."""
+        jwt = self.jwt_secret or self.jwt_jwks_url or self.jwt_jwks_file
+        return bool(self.tokens or jwt)
 
     @property
     def database(self) -> str:
@@ -218,6 +269,7 @@ class Settings(BaseSettings):
         shown["database_url"] = _without_password(self.database)
         shown["openai_base_url"] = _without_password(self.openai_base_url)
         shown["url"] = _without_password(self.url)
+        shown["jwt_jwks_url"] = _without_password(self.jwt_jwks_url)
         return {variable(name): _plain(value) for name, value in shown.items()}
 
 
@@ -281,6 +333,10 @@ def _nearest(name: str) -> str | None:
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _bytes_of(secret: SecretStr) -> int:
+    return len(secret.get_secret_value().encode())
 
 
 def _plain(value: object) -> object:

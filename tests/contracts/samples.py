@@ -10,6 +10,7 @@ from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.agents import AgentSpec, AgentStatus, Slug, TemplateRef
 from runtime.domain.value_objects.chat import Usage
+from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import (
     AgentId,
     LineId,
@@ -26,6 +27,13 @@ PROJECT = ProjectId("acme")
 OTHER_PROJECT = ProjectId("globex")
 ANN = UserId("ann")
 BOB = UserId("bob")
+
+
+def all_of(project: ProjectId, user: UserId = ANN) -> Scope:
+    return Scope(project, user, sees_all=True, administers=True)
+
+
+ALL = all_of(PROJECT)
 NOON = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
@@ -65,7 +73,7 @@ def a_version(
 
 async def store(uow: UnitOfWorkFactory, line: AgentLine, *agents: Agent) -> None:
     """A new line with its versions, nothing left to announce."""
-    async with uow(line.project_id) as work:
+    async with uow(all_of(line.project_id)) as work:
         await work.lines.add(line)
         for agent in agents:
             agent.events.clear()

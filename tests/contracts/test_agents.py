@@ -11,6 +11,7 @@ from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, VersionType
 from runtime.domain.value_objects.ids import AgentId, UserId, new_agent_id
 from tests.contracts.samples import (
+    ALL,
     ANN,
     BOB,
     NOON,
@@ -19,6 +20,7 @@ from tests.contracts.samples import (
     a_line,
     a_spec,
     a_version,
+    all_of,
     minutes_past_noon,
     publish,
     store,
@@ -26,8 +28,8 @@ from tests.contracts.samples import (
 
 
 async def found(uow: UnitOfWorkFactory, model: str, owner: UserId = ANN) -> str | None:
-    async with uow(PROJECT) as work:
-        agent = await work.agents.find(ModelReference.parse(model), owner)
+    async with uow(all_of(PROJECT, owner)) as work:
+        agent = await work.agents.find(ModelReference.parse(model))
     return None if agent is None else agent.id
 
 
@@ -38,7 +40,7 @@ async def listed(
     names: list[str] = []
     after = None
     while True:
-        async with uow(PROJECT) as work:
+        async with uow(ALL) as work:
             page = await work.agents.page(where or AgentFilter(), limit=page_size, after=after)
         assert len(page.items) <= page_size
         names += [agent.spec.name for agent in page.items]
@@ -67,7 +69,7 @@ async def test_an_agent_reads_back_the_same(uow: UnitOfWorkFactory) -> None:
     agent.published_at = minutes_past_noon(0.5)
     await store(uow, line, agent)
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         stored = await work.agents.get(agent.id)
     assert vars(stored) == vars(agent)
     assert stored.etag == agent.etag
@@ -98,7 +100,7 @@ async def test_a_configuration_keeps_its_values_and_its_hash(
     agent = a_version(line, spec=a_spec(config={"value": value}))
     await store(uow, line, agent)
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         stored = await work.agents.get(agent.id)
     assert stored.spec == agent.spec
     assert repr(stored.spec.config["value"]) == repr(value)
@@ -113,7 +115,7 @@ async def test_a_deep_configuration_is_kept(uow: UnitOfWorkFactory) -> None:
     agent = a_version(line, spec=a_spec(config=deep))
     await store(uow, line, agent)
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         assert (await work.agents.get(agent.id)).spec.config == deep
 
 
@@ -126,7 +128,7 @@ async def test_times_are_kept_to_the_microsecond_whatever_their_zone(
     agent = a_version(line, at=at)
     await store(uow, line, agent)
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         stored = await work.agents.get(agent.id)
     assert stored.created_at == at
     assert stored.created_at.utcoffset() is not None
@@ -157,7 +159,7 @@ async def test_a_configuration_that_is_no_json_is_an_invalid_value(
 
 
 async def test_an_unknown_agent_is_not_found(uow: UnitOfWorkFactory) -> None:
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         with pytest.raises(AgentNotFound, match="agent_404"):
             await work.agents.get(AgentId("agent_404"))
         with pytest.raises(AgentNotFound):
@@ -170,11 +172,11 @@ async def test_an_agent_of_another_project_does_not_exist(uow: UnitOfWorkFactory
     publish(line, agent)
     await store(uow, line, agent)
 
-    async with uow(OTHER_PROJECT) as work:
+    async with uow(all_of(OTHER_PROJECT)) as work:
         with pytest.raises(AgentNotFound, match=f"^Agent '{agent.id}' does not exist.$"):
             await work.agents.get(agent.id)
         for model in ("support", "support@v1", agent.id):
-            assert await work.agents.find(ModelReference.parse(model), ANN) is None
+            assert await work.agents.find(ModelReference.parse(model)) is None
         assert await work.agents.published() == []
         page = await work.agents.page(AgentFilter(line_id=line.id), limit=10, after=None)
         assert page.items == []
@@ -184,7 +186,7 @@ async def test_an_agent_of_another_project_does_not_exist(uow: UnitOfWorkFactory
             await work.agents.remove(agent)
         await work.commit()
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         assert vars(await work.agents.get(agent.id)) == vars(agent)
 
 
@@ -203,7 +205,7 @@ async def test_work_goes_on_after_a_refused_agent(uow: UnitOfWorkFactory) -> Non
     agent = a_version(line)
     await store(uow, line, agent)
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         with pytest.raises(AgentExists):
             await work.agents.add(a_version(line, id=agent.id))
         assert (await work.agents.get(agent.id)).number == 1
@@ -215,7 +217,7 @@ async def test_of_many_racing_for_an_id_one_wins(uow: UnitOfWorkFactory) -> None
     versions = [a_version(line, id=AgentId("mine")) for _ in range(8)]
 
     async def add(number: int) -> None:
-        async with uow(PROJECT) as work:
+        async with uow(ALL) as work:
             await work.agents.add(versions[number])
             await work.commit()
 
@@ -230,7 +232,7 @@ async def test_a_version_number_is_given_once(uow: UnitOfWorkFactory) -> None:
     first = a_version(line)
     await store(uow, line, first)
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         with pytest.raises(ConcurrentChange, match="support"):
             await work.agents.add(replace(first, id=new_agent_id()))
 
@@ -240,17 +242,17 @@ async def test_a_change_needs_save(uow: UnitOfWorkFactory) -> None:
     agent = a_version(line)
     await store(uow, line, agent)
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         (await work.agents.get(agent.id)).submit(NOON)
         await work.commit()
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         mine = await work.agents.get(agent.id)
         assert mine.status is AgentStatus.DRAFT
         mine.submit(minutes_past_noon(1))
         await work.agents.save(mine)
         await work.commit()
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         stored = await work.agents.get(agent.id)
     assert (stored.status, stored.revision, mine.revision) == (AgentStatus.SUBMITTED, 2, 2)
     assert stored.updated_at == minutes_past_noon(1)
@@ -263,7 +265,7 @@ async def test_of_many_saving_what_they_read_one_wins(uow: UnitOfWorkFactory) ->
     all_have_read = asyncio.Barrier(6)
 
     async def submit() -> None:
-        async with uow(PROJECT) as work:
+        async with uow(ALL) as work:
             mine = await work.agents.get(agent.id)
             await all_have_read.wait()
             mine.submit(NOON)
@@ -280,11 +282,11 @@ async def test_a_removed_agent_is_gone(uow: UnitOfWorkFactory) -> None:
     line = a_line()
     agent = a_version(line)
     await store(uow, line, agent)
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         await work.agents.remove(agent)
         await work.commit()
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         with pytest.raises(AgentNotFound):
             await work.agents.get(agent.id)
         with pytest.raises(ConcurrentChange):
@@ -295,11 +297,11 @@ async def test_what_was_changed_since_is_not_removed(uow: UnitOfWorkFactory) -> 
     line = a_line()
     agent = a_version(line)
     await store(uow, line, agent)
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         await work.agents.save(await work.agents.get(agent.id))
         await work.commit()
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         with pytest.raises(ConcurrentChange, match=agent.id):
             await work.agents.remove(agent)
 
@@ -310,7 +312,7 @@ async def test_a_slug_names_the_published_version(uow: UnitOfWorkFactory) -> Non
     await store(uow, line, first, second, third)
     assert await found(uow, "support") is None
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         publish(line, second)
         await work.agents.save(second)
         await work.lines.save(line)
@@ -369,7 +371,7 @@ async def test_published_versions_come_by_slug(uow: UnitOfWorkFactory) -> None:
     unpublished = a_line("none")
     await store(uow, unpublished, a_version(unpublished))
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         published = await work.agents.published()
     assert [agent.slug.value for agent in published] == ["a.b", "a_b", "b", "b-2", "ä", "客服"]
     assert {agent.number for agent in published} == {2}
@@ -397,7 +399,7 @@ async def test_pages_neither_repeat_nor_skip_while_agents_are_added(
     names: list[str] = []
     after = None
     for n in range(3):
-        async with uow(PROJECT) as work:
+        async with uow(ALL) as work:
             page = await work.agents.page(AgentFilter(), limit=2, after=after)
         names += [agent.spec.name for agent in page.items]
         after = page.next_cursor
@@ -414,7 +416,7 @@ async def test_pages_neither_repeat_nor_skip_while_agents_are_added(
     ["", "x", "%%%", "bm90IGEgY3Vyc29y", "ü", "YWdlbnRzIDk5OTk5OTk5OTk5OTk5OTk5OSB4", "a\x00"],
 )
 async def test_a_cursor_that_is_none_is_refused(uow: UnitOfWorkFactory, garbage: str) -> None:
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         with pytest.raises(InvalidValue) as refusal:
             await work.agents.page(AgentFilter(), limit=2, after=garbage)
     assert refusal.value.param == "after"
@@ -423,7 +425,7 @@ async def test_a_cursor_that_is_none_is_refused(uow: UnitOfWorkFactory, garbage:
 async def test_a_cursor_of_another_list_is_refused(uow: UnitOfWorkFactory) -> None:
     line = a_line()
     await store(uow, line, a_version(line), a_version(line))
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         cursor = (await work.agents.page(AgentFilter(), limit=1, after=None)).next_cursor
         assert cursor is not None
         with pytest.raises(InvalidValue):

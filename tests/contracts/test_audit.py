@@ -4,11 +4,11 @@ from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.errors import InvalidValue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.ids import LineId, ProjectId
-from tests.contracts.samples import OTHER_PROJECT, PROJECT, a_line, an_entry
+from tests.contracts.samples import ALL, OTHER_PROJECT, PROJECT, a_line, all_of, an_entry
 
 
 async def record(uow: UnitOfWorkFactory, *entries: AuditEntry) -> None:
-    async with uow(entries[0].project_id) as work:
+    async with uow(all_of(entries[0].project_id)) as work:
         for entry in entries:
             await work.audit.add(entry)
         await work.commit()
@@ -20,7 +20,7 @@ async def trail(
     entries: list[AuditEntry] = []
     after = None
     while True:
-        async with uow(project) as work:
+        async with uow(all_of(project)) as work:
             page = await work.audit.of_line(line, limit=limit, after=after)
         entries += page.items
         after = page.next_cursor
@@ -57,7 +57,7 @@ async def test_a_trail_is_seen_from_its_project_only(uow: UnitOfWorkFactory) -> 
 
 async def test_an_entry_is_part_of_the_transaction(uow: UnitOfWorkFactory) -> None:
     line = a_line()
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         await work.audit.add(an_entry(line))
 
     assert await trail(uow, line.id) == []
@@ -67,7 +67,7 @@ async def test_a_cursor_of_another_lines_trail_is_refused(uow: UnitOfWorkFactory
     line, other = a_line(), a_line("other")
     await record(uow, an_entry(line), an_entry(line))
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         cursor = (await work.audit.of_line(line.id, limit=1, after=None)).next_cursor
         assert cursor is not None
         with pytest.raises(InvalidValue) as refusal:

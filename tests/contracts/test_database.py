@@ -19,7 +19,7 @@ from runtime.infrastructure.database import create_engine, ping, refusals, upgra
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.contracts.conftest import Connect
-from tests.contracts.samples import PROJECT, a_line, a_run, store
+from tests.contracts.samples import ALL, a_line, a_run, store
 from tests.fakes import Published
 
 
@@ -52,7 +52,7 @@ async def test_a_server_that_does_not_answer_is_unavailable(nowhere: AsyncEngine
     with pytest.raises(DatabaseUnavailable):
         await SqlRunLog(nowhere).write([a_run()])
     with pytest.raises(DatabaseUnavailable):
-        await on(nowhere)(PROJECT).__aenter__()
+        await on(nowhere)(ALL).__aenter__()
 
 
 async def test_a_database_that_answers_is_pinged(engine: AsyncEngine) -> None:
@@ -67,7 +67,7 @@ async def test_a_connection_lost_in_a_unit_of_work_is_unavailable_and_comes_back
     line = a_line()
     await store(uow, line)
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         await work.lines.save(line)
         with psycopg.connect(clean_postgres_url, autocommit=True) as server:
             server.execute(
@@ -80,7 +80,7 @@ async def test_a_connection_lost_in_a_unit_of_work_is_unavailable_and_comes_back
         with pytest.raises(DatabaseUnavailable):
             await work.commit()
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         assert (await work.lines.get(line.id)).revision == 1
 
 
@@ -93,7 +93,7 @@ async def test_while_another_process_writes_writes_are_refused_and_reads_go_on(
     other = sqlite3.connect(path_of(impatient), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         with pytest.raises(DatabaseUnavailable):
             await work.lines.add(a_line("second"))
         assert await work.lines.find(line.id) is not None
@@ -107,7 +107,7 @@ async def test_while_another_process_writes_writes_are_refused_and_reads_go_on(
 async def test_a_writer_waits_for_the_one_before_it(sqlite_url: str, connect: Connect) -> None:
     engine = connect(sqlite_url)
     uow = on(engine)
-    async with uow(PROJECT) as first:
+    async with uow(ALL) as first:
         await first.lines.add(a_line("first"))
         second = asyncio.create_task(store(uow, a_line("second")))
         await asyncio.sleep(0.05)
@@ -129,7 +129,7 @@ async def test_on_a_full_disk_writes_are_refused_and_reads_go_on(
     await SqlRunLog(engine).write([kept])
     with pytest.raises(DatabaseUnavailable):
         await SqlRunLog(engine).write([a_run(metadata={"long": "m" * 100_000})])
-    async with on(engine)(PROJECT) as work:
+    async with on(engine)(ALL) as work:
         assert await work.runs.get(kept.id) == kept
         assert (await work.runs.totals()).runs == 1
 

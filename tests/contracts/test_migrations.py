@@ -20,12 +20,12 @@ from runtime.infrastructure.database import (
     ping,
     upgrade,
 )
-from runtime.infrastructure.repositories import agents, audit, runs
+from runtime.infrastructure.repositories import agents, audit, keys, runs
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
 
 ROOT = Path(__file__).parents[2]
-TABLES = {agents.agent_lines, agents.agents, audit.audit, runs.runs}
+TABLES = {agents.agent_lines, agents.agents, audit.audit, runs.runs, keys.api_keys}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -109,7 +109,7 @@ async def test_an_upgrade_that_fails_leaves_nothing_behind(
     engine = connect(empty_url)
     await upgrade(engine)
     async with engine.begin() as connection:
-        for table in ("alembic_version", "runs", "agents", "agent_lines"):
+        for table in ("alembic_version", "api_keys", "runs", "agents", "agent_lines"):
             await connection.execute(text(f"DROP TABLE {table}"))
 
     with pytest.raises(Exception, match="audit"):

@@ -10,7 +10,7 @@ from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.chat import NO_USAGE
 from runtime.domain.value_objects.ids import AgentId, RunId
 from tests.contracts.conftest import Storage
-from tests.contracts.samples import OTHER_PROJECT, PROJECT, a_run
+from tests.contracts.samples import ALL, OTHER_PROJECT, a_run, all_of
 
 
 async def listed(
@@ -19,7 +19,7 @@ async def listed(
     runs: list[Run] = []
     after = None
     while True:
-        async with uow(PROJECT) as work:
+        async with uow(ALL) as work:
             page = await work.runs.page(where or RunFilter(), limit=page_size, after=after)
         runs += page.items
         after = page.next_cursor
@@ -44,13 +44,13 @@ async def test_a_run_reads_back_the_same(storage: Storage) -> None:
     )
     await storage.run_log.write([full, bare])
 
-    async with storage.uow(PROJECT) as work:
+    async with storage.uow(ALL) as work:
         assert await work.runs.get(full.id) == full
         assert await work.runs.get(bare.id) == bare
 
 
 async def test_an_unknown_run_is_not_found(uow: UnitOfWorkFactory) -> None:
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         with pytest.raises(RunNotFound, match="run_404"):
             await work.runs.get(RunId("run_404"))
 
@@ -59,7 +59,7 @@ async def test_a_run_of_another_project_does_not_exist(storage: Storage) -> None
     run = a_run()
     await storage.run_log.write([run])
 
-    async with storage.uow(OTHER_PROJECT) as work:
+    async with storage.uow(all_of(OTHER_PROJECT)) as work:
         with pytest.raises(RunNotFound, match=f"^Run '{run.id}' does not exist.$"):
             await work.runs.get(run.id)
         assert (await work.runs.page(RunFilter(), limit=5, after=None)).items == []
@@ -71,7 +71,7 @@ async def test_one_batch_holds_runs_of_every_project(storage: Storage) -> None:
     await storage.run_log.write([ours, theirs])
 
     for run in (ours, theirs):
-        async with storage.uow(run.project_id) as work:
+        async with storage.uow(all_of(run.project_id)) as work:
             assert (await work.runs.page(RunFilter(), limit=5, after=None)).items == [run]
 
 
@@ -121,7 +121,7 @@ async def test_pages_neither_repeat_nor_skip_while_runs_end(storage: Storage) ->
     seen: list[RunId] = []
     after = None
     for _ in range(3):
-        async with storage.uow(PROJECT) as work:
+        async with storage.uow(ALL) as work:
             page = await work.runs.page(RunFilter(), limit=2, after=after)
         seen += [run.id for run in page.items]
         after = page.next_cursor
@@ -145,14 +145,14 @@ async def test_every_filter_narrows_the_list(storage: Storage) -> None:
 
 
 async def test_a_cursor_that_is_none_is_refused(uow: UnitOfWorkFactory) -> None:
-    async with uow(PROJECT) as work:
+    async with uow(ALL) as work:
         with pytest.raises(InvalidValue) as refusal:
             await work.runs.page(RunFilter(), limit=2, after="garbage")
     assert refusal.value.param == "after"
 
 
 async def test_totals_count_every_run_of_the_project(storage: Storage) -> None:
-    async with storage.uow(PROJECT) as work:
+    async with storage.uow(ALL) as work:
         assert await work.runs.totals() == RunTotals(0, 0, 0)
     await storage.run_log.write(
         [
@@ -163,7 +163,7 @@ async def test_totals_count_every_run_of_the_project(storage: Storage) -> None:
         ]
     )
 
-    async with storage.uow(PROJECT) as work:
+    async with storage.uow(ALL) as work:
         totals = await work.runs.totals()
     assert (totals.runs, totals.failed) == (3, 1)
     assert totals.average_duration_ms == pytest.approx(600.5 / 3)

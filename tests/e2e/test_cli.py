@@ -132,7 +132,8 @@ def test_help_imports_no_framework() -> None:
 
 def test_it_says_its_version_and_lists_its_commands(shell: Shell) -> None:
     assert shell.done("--version").out == f"agent-runtime {__version__}\n"
-    assert {"serve", "config", "agents", "templates", "db"} <= set(shell.done("--help").out.split())
+    commands = {"serve", "config", "agents", "templates", "keys", "db"}
+    assert commands <= set(shell.done("--help").out.split())
 
 
 # serve
@@ -142,7 +143,8 @@ def test_without_a_credential_only_loopback_is_served(shell: Shell) -> None:
     error = shell.refused("serve", "--host", "0.0.0.0", code=2)
 
     assert "0.0.0.0 is not loopback" in error
-    assert "Set RUNTIME_TOKEN, in the environment, in .env or as `token` in runtime.toml" in error
+    assert "agent-runtime keys create me --role admin" in error
+    assert "or set RUNTIME_TOKEN, in the environment, in .env or as `token` in" in error
 
 
 def test_bad_settings_are_listed_without_their_values(shell: Shell) -> None:

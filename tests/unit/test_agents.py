@@ -1,5 +1,6 @@
 """The life cycle of an agent, from draft to rollback, on memory."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -36,14 +37,16 @@ from runtime.domain.errors import (
 from runtime.domain.events.agents import AgentCreated, AgentPublished, AgentSuperseded
 from runtime.domain.repositories.agents import AgentFilter
 from runtime.domain.value_objects.agents import AgentStatus, VersionType
-from runtime.domain.value_objects.identity import LOCAL_ADMIN, Principal, Role
+from runtime.domain.value_objects.identity import LOCAL_ADMIN, KeyScope, Principal, Role
 from runtime.domain.value_objects.ids import AgentId, LineId, UserId
 from runtime.infrastructure.secrets import SecretBox
 from tests.fakes import MemoryStore, Published, memory_unit_of_work
 from tests.fakes_runs import OnlyDemo, TwoTemplates
 
 ANN = Principal(UserId("ann"), roles=frozenset({Role.EDITOR}))
+BEN = Principal(UserId("ben"), roles=frozenset({Role.EDITOR}))
 ROB = Principal(UserId("rob"), roles=frozenset({Role.EDITOR, Role.REVIEWER}))
+ADA = Principal(UserId("ada"), roles=frozenset({Role.ADMIN}))
 EVE = Principal(UserId("eve"), roles=frozenset({Role.VIEWER}))
 BOT = AgentChange(name="Support Bot", template_id="bot", template_version="1.0.0")
 
@@ -69,17 +72,17 @@ class Desk:
         command = {"actor": ANN, "agent": agent.id, "change": change, **fields}
         return (await handle(UpdateAgent(**command))).agent  # type: ignore[arg-type]
 
-    async def submit(self, agent: Agent) -> Agent:
+    async def submit(self, agent: Agent, actor: Principal = ANN) -> Agent:
         handle = handlers.SubmitAgentHandler(self.uow, self._now)
-        return (await handle(SubmitAgent(actor=ANN, agent=agent.id))).agent
+        return (await handle(SubmitAgent(actor=actor, agent=agent.id))).agent
 
     async def approve(self, agent: Agent, actor: Principal = ROB, **fields: str) -> Agent:
         handle = handlers.ApproveAgentHandler(self.uow, self._now)
         return (await handle(ApproveAgent(actor=actor, agent=agent.id, **fields))).agent
 
-    async def reject(self, agent: Agent, reason: str) -> Agent:
+    async def reject(self, agent: Agent, reason: str, actor: Principal = ROB) -> Agent:
         handle = handlers.RejectAgentHandler(self.uow, self._now)
-        return (await handle(RejectAgent(actor=ROB, agent=agent.id, reason=reason))).agent
+        return (await handle(RejectAgent(actor=actor, agent=agent.id, reason=reason))).agent
 
     async def revoke(self, agent: Agent) -> Agent:
         handle = handlers.RevokeAgentHandler(self.uow, self._now)
@@ -89,9 +92,11 @@ class Desk:
         handle = handlers.RollBackAgentHandler(self.uow, self._now)
         return (await handle(RollBackAgent(actor=ROB, agent=agent.id, to=to))).agent
 
-    async def new_version(self, agent: Agent, change: AgentChange | None = None) -> Agent:
+    async def new_version(
+        self, agent: Agent, change: AgentChange | None = None, actor: Principal = ANN
+    ) -> Agent:
         handle = handlers.NewVersionHandler(self.uow, self._now, self._drafting)
-        command = NewVersion(actor=ANN, agent=agent.id, change=change or AgentChange())
+        command = NewVersion(actor=actor, agent=agent.id, change=change or AgentChange())
         return (await handle(command)).agent
 
     async def delete(self, agent: Agent, actor: Principal = ROB) -> None:
@@ -160,7 +165,7 @@ async def test_review_publishes_and_the_next_version_supersedes(desk: Desk) -> N
 
 async def test_an_author_does_not_review_their_own_work(desk: Desk) -> None:
     agent = await desk.create(actor=ROB)
-    await desk.submit(agent)
+    await desk.submit(agent, actor=ROB)
     with pytest.raises(Forbidden, match="other than the author"):
         await desk.approve(agent, actor=ROB)
 
@@ -268,20 +273,20 @@ async def test_another_template_version_migrates_the_configuration(desk: Desk) -
 
 
 async def test_an_unknown_line_id_makes_a_line_and_a_known_one_a_version(desk: Desk) -> None:
-    first = await desk.create(line_id=LineId("from-platform"))
-    second = await desk.create(line_id=LineId("from-platform"), number=5)
+    first = await desk.create(actor=ADA, line_id=LineId("from-platform"))
+    second = await desk.create(actor=ADA, line_id=LineId("from-platform"), number=5)
 
     assert (first.line_id, first.number) == (second.line_id, 1)
     assert (second.number, second.slug) == (5, first.slug)
     with pytest.raises(VersionExists):
-        await desk.create(line_id=LineId("from-platform"), number=5)
+        await desk.create(actor=ADA, line_id=LineId("from-platform"), number=5)
 
 
 async def test_the_last_version_takes_its_line_and_name_with_it(desk: Desk) -> None:
-    agent = await desk.create(id=AgentId("a-1"))
+    agent = await desk.create(actor=ADA, id=AgentId("a-1"))
     await desk.delete(agent)
 
-    again = await desk.create(id=AgentId("a-1"))
+    again = await desk.create(actor=ADA, id=AgentId("a-1"))
     assert again.slug == agent.slug
 
 
@@ -324,3 +329,85 @@ async def test_a_difference_is_told_field_by_field(desk: Desk) -> None:
         ("template_config.greeting", "Greeting", "Hello", "Hi"),
     ]
     assert (await desk.queries.difference(ANN, second.id, None)).before.id == first.id
+
+
+async def test_only_an_admin_chooses_ids_and_owners(desk: Desk) -> None:
+    for chosen in ({"id": AgentId("a-1")}, {"owner_id": EVE.user_id}):
+        with pytest.raises(Forbidden):
+            await desk.create(**chosen)
+
+    agent = await desk.create(actor=ADA, id=AgentId("a-1"), owner_id=ANN.user_id)
+    assert (agent.owner_id, agent.author_id) == (ANN.user_id, ADA.user_id)
+
+
+async def test_a_line_of_somebody_else_is_as_unknown_as_one_that_is_not_there(desk: Desk) -> None:
+    agent = await desk.release(await desk.create())
+    for line in (agent.line_id, LineId("nowhere")):
+        with pytest.raises(AgentNotFound, match=f"^Agent '{line}' does not exist.$"):
+            await desk.create(actor=BEN, line_id=line)
+
+    assert (await desk.create(line_id=agent.line_id)).number == 2
+
+
+async def test_a_released_agent_is_read_by_all_and_changed_by_its_owner(desk: Desk) -> None:
+    agent = await desk.release(await desk.create())
+    assert (await desk.queries.get(EVE, agent.id)).id == agent.id
+
+    for change in (
+        desk.update(agent, AgentChange(name="Mine"), actor=BEN),
+        desk.submit(agent, actor=BEN),
+        desk.new_version(agent, actor=BEN),
+        desk.delete(agent, actor=BEN),
+        desk.queries.audit(BEN, agent.id, limit=1, after=None),
+    ):
+        with pytest.raises(Forbidden):
+            await change
+
+
+async def test_a_draft_of_somebody_else_does_not_exist(desk: Desk) -> None:
+    agent = await desk.create()
+    for attempt in (
+        desk.queries.get(BEN, agent.id),
+        desk.queries.get(BEN, "support-bot@v1"),
+        desk.update(agent, AgentChange(name="Mine"), actor=BEN),
+        desk.delete(agent, actor=BEN),
+    ):
+        with pytest.raises(AgentNotFound):
+            await attempt
+    assert not (await desk.queries.page(BEN, AgentFilter(), limit=9, after=None)).items
+    assert (await desk.queries.get(ROB, agent.id)).id == agent.id
+
+
+async def test_two_owners_of_one_line_manage_their_own_versions(desk: Desk) -> None:
+    anns = await desk.create()
+    bens = await desk.create(actor=ADA, line_id=anns.line_id, owner_id=BEN.user_id)
+
+    await desk.delete(bens, actor=BEN)
+    assert await desk.status(anns) is AgentStatus.DRAFT
+
+    bens = await desk.create(actor=ADA, line_id=anns.line_id, owner_id=BEN.user_id)
+    await desk.delete(anns, actor=ANN)
+    await desk.delete(bens, actor=BEN)
+    assert (await desk.create()).slug == anns.slug
+
+
+@pytest.mark.parametrize("allowed", [KeyScope.AGENTS_READ, KeyScope.AGENTS_WRITE, KeyScope.REVIEW])
+async def test_a_narrowed_key_does_only_what_it_is_for(desk: Desk, allowed: KeyScope) -> None:
+    agent = await desk.create(actor=ADA)
+    narrow = replace(ADA, limited_to=frozenset({allowed}), may_self_approve=True)
+
+    refused = set()
+    for scope, attempt in (
+        (KeyScope.AGENTS_READ, desk.queries.get(narrow, agent.id)),
+        (KeyScope.AGENTS_WRITE, desk.update(agent, AgentChange(name="New"), actor=narrow)),
+        (KeyScope.REVIEW, desk.reject(agent, "No.", actor=narrow)),
+        (KeyScope.MODELS, desk.queries.models(narrow)),
+    ):
+        try:
+            await attempt
+        except Forbidden:
+            refused.add(scope)
+        except TransitionRefused:
+            assert scope is KeyScope.REVIEW
+    assert allowed not in refused
+    assert len(refused) == 3

@@ -139,6 +139,37 @@ def test_a_secret_key_that_could_be_guessed_is_refused(key: str) -> None:
     assert problem.startswith("RUNTIME_SECRET_KEY: must have at least 16")
 
 
+@pytest.mark.parametrize("secret", ["", " ", "x" * 31])
+def test_a_jwt_secret_that_is_easily_guessed_is_refused(secret: str) -> None:
+    (problem,) = problems(jwt_secret=secret)
+
+    assert problem.startswith("RUNTIME_JWT_SECRET: must have at least 32 bytes")
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({"jwt_secret": "x" * 32, "jwt_algorithms": "RS256"}, "RUNTIME_JWT_ALGORITHMS"),
+        ({"jwt_secret": "x" * 32, "jwt_algorithms": "HS512"}, "RUNTIME_JWT_ALGORITHMS"),
+        ({"jwt_secret": "x" * 64, "jwt_algorithms": "none"}, "RUNTIME_JWT_ALGORITHMS"),
+        ({"jwt_jwks_file": "keys.json", "jwt_algorithms": "HS256"}, "RUNTIME_JWT_ALGORITHMS"),
+        ({"jwt_jwks_url": "http://x", "jwt_algorithms": "RS256,none"}, "RUNTIME_JWT_ALGORITHMS"),
+        ({"jwt_jwks_url": "http://x", "jwt_jwks_file": "keys.json"}, "RUNTIME_JWT_JWKS_FILE"),
+        ({"jwt_jwks_url": "http://x", "jwt_secret": "x" * 32}, "RUNTIME_JWT_JWKS_URL"),
+        ({"jwt_jwks_url": "file:///keys"}, "RUNTIME_JWT_JWKS_URL"),
+    ],
+)
+def test_algorithms_are_of_the_kind_of_the_keys(given: dict[str, str], refused: str) -> None:
+    (problem,) = problems(**given)
+
+    assert problem.startswith(f"{refused}: ")
+
+
+def test_algorithms_are_pinned_even_when_none_is_named() -> None:
+    assert Settings(jwt_secret="x" * 32).pinned_algorithms == ("HS256",)  # type: ignore[arg-type]
+    assert Settings(jwt_jwks_url="https://x").pinned_algorithms == ("RS256", "ES256")
+
+
 def test_values_out_of_range_are_listed_by_the_names_of_their_variables() -> None:
     found = problems(port=70_000, log_level="loud", OPENAI_BASE_URL="ftp://x", url="x")
 

@@ -23,6 +23,7 @@ from runtime.application.services.config_secrets import Place
 from runtime.application.services.drafting import Drafted, Drafting
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.errors import (
+    AgentNotFound,
     Forbidden,
     InvalidValue,
     StaleVersion,
@@ -31,7 +32,7 @@ from runtime.domain.errors import (
 from runtime.domain.repositories.agents import AgentFilter
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug
-from runtime.domain.value_objects.identity import Principal, Role
+from runtime.domain.value_objects.identity import KeyScope, Principal, Role
 from runtime.domain.value_objects.ids import new_agent_id, new_line_id
 
 Clock = Callable[[], datetime]
@@ -50,20 +51,37 @@ class AgentHandler:
     uow: UnitOfWorkFactory
     now: Clock
 
-    def opened(self, actor: Principal, to: str) -> AbstractAsyncContextManager[UnitOfWork]:
+    def editing(self, actor: Principal, to: str) -> AbstractAsyncContextManager[UnitOfWork]:
         """Raises Forbidden for who may only look."""
+        actor.require_scope(KeyScope.AGENTS_WRITE)
         actor.require(Role.EDITOR, to)
-        return self.uow(actor.project_id)
+        return self.uow(actor.scope)
+
+    def reviewing(self, actor: Principal, to: str) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Raises Forbidden, whatever the agent: who may not review learns nothing about it."""
+        actor.require_scope(KeyScope.REVIEW)
+        actor.require(Role.REVIEWER, to)
+        return self.uow(actor.scope)
 
 
-async def _read(
-    work: UnitOfWork, actor: Principal, reference: str, if_match: str | None = None
-) -> Agent:
+async def _read(work: UnitOfWork, reference: str, if_match: str | None = None) -> Agent:
     """Raises AgentNotFound, StaleVersion."""
-    agent = await one_agent(work, actor, reference)
+    return _unchanged(await one_agent(work, reference), if_match)
+
+
+def _unchanged(agent: Agent, if_match: str | None) -> Agent:
     if if_match is not None and if_match not in ("*", agent.etag):
         raise StaleVersion(agent.etag)
     return agent
+
+
+async def _own(
+    work: UnitOfWork, actor: Principal, reference: str, if_match: str | None = None
+) -> Agent:
+    """Raises AgentNotFound, Forbidden for what the actor sees but may not write, StaleVersion."""
+    agent = await one_agent(work, reference)
+    agent.require_editor(actor)
+    return _unchanged(agent, if_match)
 
 
 async def _publish(work: UnitOfWork, agent: Agent, at: datetime) -> Agent | None:
@@ -93,13 +111,15 @@ class CreateAgentHandler(AgentHandler):
     drafting: Drafting
 
     async def __call__(self, command: CreateAgent) -> Changed:
-        """Raises what Drafting raises, NameTaken, AgentExists, VersionExists, Forbidden."""
+        """Raises what Drafting raises, NameTaken, AgentExists, VersionExists, Forbidden, and
+        AgentNotFound for a line that the actor has no part in."""
+        self._check(command)
         # In a thread: a user's graph may be imported to see whether it is one.
         id = command.id or new_agent_id()
         place = Place(command.actor.project_id, id)
         drafted = await asyncio.to_thread(self.drafting.new, command.change, place)
         at = self.now()
-        async with self.opened(command.actor, "create an agent") as work:
+        async with self.editing(command.actor, "create an agent") as work:
             line = await self._line(work, command, drafted, at)
             agent = line.new_version(
                 id,
@@ -120,6 +140,19 @@ class CreateAgentHandler(AgentHandler):
             await work.commit()
         return Changed(agent, drafted.warnings)
 
+    def _check(self, command: CreateAgent) -> None:
+        """Before anything is looked up, so that a refusal tells nothing about what there is."""
+        actor = command.actor
+        actor.require_scope(KeyScope.AGENTS_WRITE)
+        actor.require(Role.EDITOR, "create an agent")
+        if command.publish:
+            actor.require_scope(KeyScope.REVIEW)
+            actor.require(Role.REVIEWER, "publish an agent")
+        if command.owner_id not in (None, actor.user_id):
+            actor.require(Role.ADMIN, "create an agent for somebody else")
+        if command.id is not None:
+            actor.require(Role.ADMIN, "choose an agent's id")
+
     async def _line(
         self, work: UnitOfWork, command: CreateAgent, drafted: Drafted, at: datetime
     ) -> AgentLine:
@@ -129,6 +162,8 @@ class CreateAgentHandler(AgentHandler):
                 if command.slug and command.slug != known.slug.value:
                     raise InvalidValue(f"This line's slug is '{known.slug}'.", param="slug")
                 return known
+            if not command.actor.has(Role.ADMIN):
+                raise AgentNotFound(command.line_id)
         slug = Slug(command.slug) if command.slug else Slug.from_name(drafted.spec.name)
         line = AgentLine(
             id=command.line_id or new_line_id(),
@@ -164,8 +199,8 @@ class UpdateAgentHandler(AgentHandler):
     async def __call__(self, command: UpdateAgent) -> Changed:
         """Raises AgentNotFound, StaleVersion, TransitionRefused, and what Drafting raises."""
         at = self.now()
-        async with self.opened(command.actor, "change an agent") as work:
-            agent = await _read(work, command.actor, command.agent, command.if_match)
+        async with self.editing(command.actor, "change an agent") as work:
+            agent = await _own(work, command.actor, command.agent, command.if_match)
             trail = AuditTrail(agent)
             drafted = await asyncio.to_thread(
                 self.drafting.changed,
@@ -185,8 +220,8 @@ class UpdateAgentHandler(AgentHandler):
 class SubmitAgentHandler(AgentHandler):
     async def __call__(self, command: SubmitAgent) -> Changed:
         at = self.now()
-        async with self.opened(command.actor, "submit an agent") as work:
-            agent = await _read(work, command.actor, command.agent, command.if_match)
+        async with self.editing(command.actor, "submit an agent") as work:
+            agent = await _own(work, command.actor, command.agent, command.if_match)
             trail = AuditTrail(agent)
             agent.submit(at)
             await work.agents.save(agent)
@@ -200,8 +235,8 @@ class ApproveAgentHandler(AgentHandler):
     async def __call__(self, command: ApproveAgent) -> Changed:
         """Raises AgentNotFound, StaleVersion, TransitionRefused, Forbidden."""
         at = self.now()
-        async with self.uow(command.actor.project_id) as work:
-            agent = await _read(work, command.actor, command.agent, command.if_match)
+        async with self.reviewing(command.actor, "approve an agent") as work:
+            agent = await _read(work, command.agent, command.if_match)
             trail = AuditTrail(agent)
             if command.content_hash not in (None, agent.spec.content_hash):
                 raise StaleVersion(agent.etag)
@@ -223,8 +258,8 @@ class RejectAgentHandler(AgentHandler):
         if not command.reason.strip():
             raise InvalidValue("Say why: the author reads the reason.", param="reason")
         at = self.now()
-        async with self.uow(command.actor.project_id) as work:
-            agent = await _read(work, command.actor, command.agent, command.if_match)
+        async with self.reviewing(command.actor, "reject an agent") as work:
+            agent = await _read(work, command.agent, command.if_match)
             trail = AuditTrail(agent)
             agent.reject(command.actor, command.reason, at)
             await work.agents.save(agent)
@@ -238,8 +273,8 @@ class RejectAgentHandler(AgentHandler):
 class RevokeAgentHandler(AgentHandler):
     async def __call__(self, command: RevokeAgent) -> Changed:
         at = self.now()
-        async with self.uow(command.actor.project_id) as work:
-            agent = await _read(work, command.actor, command.agent, command.if_match)
+        async with self.reviewing(command.actor, "revoke an agent") as work:
+            agent = await _read(work, command.agent, command.if_match)
             trail = AuditTrail(agent)
             agent.revoke(command.actor, at)
             await _withdraw(work, agent)
@@ -255,8 +290,8 @@ class RollBackAgentHandler(AgentHandler):
     async def __call__(self, command: RollBackAgent) -> Changed:
         """The version that is published now. Raises AgentNotFound, TransitionRefused."""
         at = self.now()
-        async with self.uow(command.actor.project_id) as work:
-            named = await _read(work, command.actor, command.agent)
+        async with self.reviewing(command.actor, "roll an agent back") as work:
+            named = await _read(work, command.agent)
             agent = await self._target(work, named, command)
             trail = AuditTrail(agent)
             agent.restore(command.actor, at)
@@ -270,7 +305,7 @@ class RollBackAgentHandler(AgentHandler):
     async def _target(self, work: UnitOfWork, named: Agent, command: RollBackAgent) -> Agent:
         if command.to is not None:
             reference = ModelReference(named.slug.value, version=command.to)
-            found = await work.agents.find(reference, command.actor.user_id)
+            found = await work.agents.find(reference)
             if found is None:
                 raise InvalidValue(f"{named.slug} has no version v{command.to}.", param="to")
             return found
@@ -293,8 +328,8 @@ class NewVersionHandler(AgentHandler):
     async def __call__(self, command: NewVersion) -> Changed:
         """Raises AgentNotFound, ConcurrentChange, and what Drafting raises."""
         at = self.now()
-        async with self.opened(command.actor, "make a version") as work:
-            base = await _read(work, command.actor, command.agent)
+        async with self.editing(command.actor, "make a version") as work:
+            base = await _own(work, command.actor, command.agent)
             id = new_agent_id()
             place = Place(base.project_id, id)
             drafted = await asyncio.to_thread(
@@ -326,16 +361,17 @@ class DeleteAgentHandler(AgentHandler):
         Raises AgentNotFound, StaleVersion, Forbidden.
         """
         at = self.now()
-        async with self.opened(command.actor, "delete an agent") as work:
-            agent = await _read(work, command.actor, command.agent, command.if_match)
-            if agent.status is not AgentStatus.DRAFT and not command.actor.has(Role.REVIEWER):
-                raise Forbidden("Only a reviewer deletes what is, or was, in review.")
+        async with self.editing(command.actor, "delete an agent") as work:
+            agent = await _read(work, command.agent, command.if_match)
+            if not command.actor.has(Role.REVIEWER):
+                agent.require_editor(command.actor)
+                if agent.status is not AgentStatus.DRAFT:
+                    raise Forbidden("Only a reviewer deletes what is, or was, in review.")
             trail = AuditTrail(agent)
             line = await _withdraw(work, agent)
             agent.delete(at)
             await work.agents.remove(agent)
-            left = await work.agents.page(AgentFilter(line_id=line.id), limit=1, after=None)
-            if not left.items:
+            if not await work.lines.has_versions(line.id):
                 await work.lines.remove(line)
             await work.audit.add(trail.entry("delete", command.actor, at, gone=True))
             await work.commit()

@@ -23,7 +23,7 @@ class SeedFirstAgent:
     create: CreateAgentHandler
 
     async def __call__(self) -> None:
-        async with self.uow(LOCAL_ADMIN.project_id) as work:
+        async with self.uow(LOCAL_ADMIN.scope) as work:
             if (await work.agents.page(AgentFilter(), limit=1, after=None)).items:
                 return
         try:

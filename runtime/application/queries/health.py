@@ -8,7 +8,7 @@ from runtime.application.services.engine import Engine
 from runtime.domain.errors import DomainError
 from runtime.domain.repositories.runs import RunTotals
 from runtime.domain.unit_of_work import UnitOfWorkFactory
-from runtime.domain.value_objects.identity import DEFAULT_PROJECT
+from runtime.domain.value_objects.identity import KeyScope, Principal, Scope
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 Check = Callable[[], Awaitable[Status]]
@@ -42,7 +42,9 @@ class HealthQueries:
     now: Callable[[], datetime]
     started_at: datetime
 
-    async def get(self) -> Health:
+    async def get(self, actor: Principal) -> Health:
+        """The totals are of the runs that the actor sees. Raises Forbidden."""
+        actor.require_scope(KeyScope.SYSTEM)
         checks = {name: await self._checked(check) for name, check in self.checks.items()}
         return Health(
             status=_worst([check.status for check in checks.values()]),
@@ -51,7 +53,7 @@ class HealthQueries:
             checks=checks,
             active_agents=len(self.engine.instances),
             running=self.engine.admission.running,
-            totals=await self._totals(),
+            totals=await self._totals(actor.scope),
         )
 
     async def ready(self) -> bool:
@@ -70,9 +72,9 @@ class HealthQueries:
             status = "unhealthy"
         return CheckResult(status, (perf_counter() - since) * 1_000, self.now())
 
-    async def _totals(self) -> RunTotals:
+    async def _totals(self, scope: Scope) -> RunTotals:
         try:
-            async with self.uow(DEFAULT_PROJECT) as work:
+            async with self.uow(scope) as work:
                 return await work.runs.totals()
         except DomainError:
             return RunTotals(0, 0, 0.0)

@@ -3,8 +3,9 @@ from datetime import datetime
 
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.audit import AuditEntry
+from runtime.domain.entities.keys import ApiKey
 from runtime.domain.value_objects.identity import Principal
-from runtime.domain.value_objects.ids import new_audit_id
+from runtime.domain.value_objects.ids import AgentId, LineId, new_audit_id
 
 
 class AuditTrail:
@@ -40,3 +41,26 @@ class AuditTrail:
             after_status=None if gone else agent.status.value,
             detail={"version": agent.version, **(detail or {})},
         )
+
+
+def key_entry(action: str, key: ApiKey, actor: Principal, at: datetime) -> AuditEntry:
+    return AuditEntry(
+        id=new_audit_id(),
+        at=at,
+        actor_id=actor.user_id,
+        action=action,
+        agent_id=AgentId(key.id),
+        line_id=LineId(key.id),
+        project_id=key.project_id,
+        owner_id=key.owner_id,
+        before_hash=None,
+        after_hash=None,
+        before_status=None,
+        after_status=None,
+        detail={
+            "name": key.name,
+            "prefix": key.prefix,
+            "roles": sorted(key.roles),
+            "scopes": None if key.scopes is None else sorted(key.scopes),
+        },
+    )

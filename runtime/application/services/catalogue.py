@@ -7,13 +7,13 @@ from runtime.domain.errors import ModelNotFound
 from runtime.domain.events.base import Event
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.agents import ModelReference
-from runtime.domain.value_objects.identity import Principal
+from runtime.domain.value_objects.identity import KeyScope, Principal, Scope
 
 FRESH_S = 1.0
 """How long another replica's publication may go unseen; our own is seen at once."""
 MOST_KEPT = 4_096
 
-Key = tuple[str, str, str]
+Key = tuple[Scope, str]
 
 
 class AgentCatalogue:
@@ -27,13 +27,14 @@ class AgentCatalogue:
 
     async def resolve(self, model: str, caller: Principal) -> Agent:
         """Raises InvalidReference, or ModelNotFound for what the caller may not call as for what
-        does not exist."""
-        key = (caller.project_id, caller.user_id, model)
+        does not exist; Forbidden for a key that is not for calling."""
+        caller.require_scope(KeyScope.MODELS)
+        key = (caller.scope, model)
         known = self._known.get(key)
         if known and known[0] > self._clock():
             agent: Agent | None = known[1]
         else:
-            agent = await self._find(key, model, caller)
+            agent = await self._find(key)
         if agent is None:
             raise ModelNotFound(model)
         exact = "@" in model or model == agent.id
@@ -46,11 +47,12 @@ class AgentCatalogue:
         self._changes += 1
         self._known.clear()
 
-    async def _find(self, key: Key, model: str, caller: Principal) -> Agent | None:
+    async def _find(self, key: Key) -> Agent | None:
+        scope, model = key
         reference = ModelReference.parse(model)
         changes = self._changes
-        async with self._uow(caller.project_id) as work:
-            agent = await work.agents.find(reference, caller.user_id)
+        async with self._uow(scope) as work:
+            agent = await work.agents.find(reference)
         # A change that came while we read may not be in what we read.
         if agent and changes == self._changes:
             self._known[key] = (self._clock() + FRESH_S, agent)

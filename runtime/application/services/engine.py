@@ -61,6 +61,7 @@ class ActiveRun:
             options=command.options,
             user_id=command.caller.user_id,
             project_id=command.caller.project_id,
+            claims=command.caller.claims,
             stream=command.stream,
             metadata=command.metadata,
         )

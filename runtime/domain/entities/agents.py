@@ -119,6 +119,11 @@ class Agent:
     def delete(self, at: datetime) -> None:
         self._touch(at, AgentDeleted(self.id, self.line_id))
 
+    def require_editor(self, actor: Principal) -> None:
+        """Raises Forbidden. That the actor sees it is settled before."""
+        if actor.user_id != self.owner_id and not actor.has(Role.ADMIN):
+            raise Forbidden("Only the agent's owner changes it.")
+
     def callable_by(self, caller: Principal, *, exact: bool) -> bool:
         """Whether `model` may resolve to this version.
 

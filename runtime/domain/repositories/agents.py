@@ -22,7 +22,11 @@ class AgentFilter:
 
 
 class AgentRepository(Protocol):
-    """Agent versions of the project the unit of work was opened for."""
+    """Agent versions that the unit of work's scope shows.
+
+    Without `sees_all` these are one's own and the released ones: published or superseded, and no
+    betas; only one's own are written.
+    """
 
     async def add(self, agent: Agent) -> None:
         """Raises AgentExists, for an id taken in any project, or ConcurrentChange when the line
@@ -32,10 +36,10 @@ class AgentRepository(Protocol):
     async def get(self, id: AgentId) -> Agent:
         """Raises AgentNotFound."""
 
-    async def find(self, reference: ModelReference, owner: UserId) -> Agent | None:
+    async def find(self, reference: ModelReference) -> Agent | None:
         """The version that `model` names: a slug's published one, an exact version, the newest
-        draft (or submitted version) of `owner`, or an id. Whether it may be called is not asked
-        here. A slug wins over an id spelled the same."""
+        draft (or submitted version) of the scope's user, or an id. Whether it may be called is
+        not asked here. A slug wins over an id spelled the same."""
 
     async def save(self, agent: Agent) -> None:
         """Store the state and count `revision` up.
@@ -54,6 +58,8 @@ class AgentRepository(Protocol):
 
 
 class AgentLineRepository(Protocol):
+    """Agent lines; without `sees_all`, those that one owns or has a version in."""
+
     async def add(self, line: AgentLine) -> None:
         """Raises NameTaken, or AgentExists for a line id taken in any project."""
 
@@ -66,6 +72,9 @@ class AgentLineRepository(Protocol):
 
     async def save(self, line: AgentLine) -> None:
         """Raises ConcurrentChange when the stored revision is not the one that was read."""
+
+    async def has_versions(self, id: LineId) -> bool:
+        """Whether any is left, be it one that the scope does not show."""
 
     async def remove(self, line: AgentLine) -> None:
         """Raises ConcurrentChange, also for a line that has a version (again)."""

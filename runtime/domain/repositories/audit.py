@@ -6,6 +6,8 @@ from runtime.domain.value_objects.pages import Page
 
 
 class AuditRepository(Protocol):
+    """Without `sees_all`, the trail of one's own versions and keys."""
+
     async def add(self, entry: AuditEntry) -> None: ...
 
     async def of_line(self, id: LineId, *, limit: int, after: str | None) -> Page[AuditEntry]:

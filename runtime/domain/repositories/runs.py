@@ -23,7 +23,7 @@ class RunTotals:
 
 
 class RunRepository(Protocol):
-    """Run records of the project the unit of work was opened for."""
+    """Run records of the scope's project; without `administers`, one's own."""
 
     async def get(self, id: RunId) -> Run:
         """Raises RunNotFound."""

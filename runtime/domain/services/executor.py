@@ -18,6 +18,8 @@ class RunInput:
     """What the caller asked for and the configuration leaves open."""
     user_id: UserId
     project_id: ProjectId
+    claims: Mapping[str, object] = field(default_factory=dict)
+    """Of the caller's JWT, checked; empty for other credentials."""
     stream: bool = True
     """Whether the caller reads the answer as it is made."""
     metadata: Mapping[str, object] = field(default_factory=dict)

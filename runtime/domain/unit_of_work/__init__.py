@@ -5,14 +5,15 @@ from typing import Protocol
 from runtime.domain.events.base import Event
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.runs import RunRepository
-from runtime.domain.value_objects.ids import ProjectId
+from runtime.domain.value_objects.identity import Scope
 
 Publish = Callable[[Event], Awaitable[None]]
 
 
 class UnitOfWork(Protocol):
-    """One transaction on one project: leaving the block without `commit()` discards everything.
+    """One transaction in a scope: leaving the block without `commit()` discards everything.
 
     Any call raises DatabaseUnavailable while the store can't be reached.
     """
@@ -20,10 +21,11 @@ class UnitOfWork(Protocol):
     agents: AgentRepository
     lines: AgentLineRepository
     audit: AuditRepository
+    keys: ApiKeyRepository
     runs: RunRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""
 
 
-UnitOfWorkFactory = Callable[[ProjectId], AbstractAsyncContextManager[UnitOfWork]]
+UnitOfWorkFactory = Callable[[Scope], AbstractAsyncContextManager[UnitOfWork]]

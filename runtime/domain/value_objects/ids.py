@@ -8,6 +8,7 @@ AgentId = NewType("AgentId", str)
 LineId = NewType("LineId", str)
 RunId = NewType("RunId", str)
 AuditId = NewType("AuditId", str)
+KeyId = NewType("KeyId", str)
 ProjectId = NewType("ProjectId", str)
 UserId = NewType("UserId", str)
 
@@ -39,6 +40,10 @@ def new_line_id() -> LineId:
 
 def new_run_id() -> RunId:
     return RunId(f"run_{uuid7_hex()}")
+
+
+def new_key_id() -> KeyId:
+    return KeyId(f"key_{uuid7_hex()}")
 
 
 def new_audit_id() -> AuditId:

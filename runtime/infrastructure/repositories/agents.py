@@ -8,11 +8,15 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Row,
+    ScalarSelect,
     Table,
     UniqueConstraint,
+    and_,
     bindparam,
     false,
+    or_,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.exc import IntegrityError
@@ -97,42 +101,77 @@ _LONGEST_FOLDED_NAME = 128 * 18 * 3
 """NFKC makes at most 18 characters of one, folding case at most 3."""
 
 _PROJECT: ColumnElement[str] = bindparam("project", type_=Key)
+_USER: ColumnElement[str] = bindparam("user", type_=Key)
 _NAME: ColumnElement[str] = bindparam("name", type_=Key)
-_OF_PROJECT = select(agents).where(agents.c.project_id == _PROJECT)
-_BY_ID = _OF_PROJECT.where(agents.c.id == bindparam("id"))
-_BY_VERSION = _OF_PROJECT.where(agents.c.slug == _NAME, agents.c.number == bindparam("number"))
-_NEWEST_DRAFT = (
-    _OF_PROJECT.where(
-        agents.c.slug == _NAME,
-        agents.c.owner_id == bindparam("owner"),
-        agents.c.status.in_([AgentStatus.DRAFT, AgentStatus.SUBMITTED]),
-    )
-    .order_by(agents.c.number.desc())
-    .limit(1)
+_OWN_OR_RELEASED = or_(
+    agents.c.owner_id == _USER,
+    and_(
+        agents.c.status.in_([AgentStatus.PUBLISHED, AgentStatus.SUPERSEDED]),
+        agents.c.version_type == VersionType.RELEASE,
+    ),
 )
-_PUBLISHED_OR_BY_ID = (
-    _OF_PROJECT.where(
-        agents.c.id.in_(
-            [
-                _NAME,
-                select(agent_lines.c.published_id)
-                .where(agent_lines.c.project_id == _PROJECT, agent_lines.c.slug == _NAME)
-                .scalar_subquery(),
-            ]
+
+
+def _has_part_in(user: ColumnElement[str] | UserId) -> ColumnElement[bool]:
+    """Of a line: owns it, or a version in it."""
+    version = select(agents.c.id).where(
+        agents.c.line_id == agent_lines.c.id, agents.c.owner_id == user
+    )
+    return or_(agent_lines.c.owner_id == user, version.exists())
+
+
+class _Statements:
+    """What is asked for in every request, made once for those who see all and once for others."""
+
+    def __init__(self, *shown: ColumnElement[bool]) -> None:
+        self.agents = select(agents).where(agents.c.project_id == _PROJECT, *shown)
+        self.by_id = self.agents.where(agents.c.id == bindparam("id"))
+        self.by_version = self.agents.where(
+            agents.c.slug == _NAME, agents.c.number == bindparam("number")
         )
+        self.newest_draft = (
+            self.agents.where(
+                agents.c.slug == _NAME,
+                agents.c.owner_id == _USER,
+                agents.c.status.in_([AgentStatus.DRAFT, AgentStatus.SUBMITTED]),
+            )
+            .order_by(agents.c.number.desc())
+            .limit(1)
+        )
+        self.published_or_by_id = (
+            self.agents.where(agents.c.id.in_([_NAME, _published_id()]))
+            .order_by(agents.c.id == _NAME)
+            .limit(1)
+        )
+        self.published = (
+            self.agents.join(agent_lines, agent_lines.c.published_id == agents.c.id)
+            .where(agent_lines.c.project_id == _PROJECT)
+            .order_by(agents.c.slug)
+        )
+
+
+def _published_id() -> ScalarSelect[str | None]:
+    return (
+        select(agent_lines.c.published_id)
+        .where(agent_lines.c.project_id == _PROJECT, agent_lines.c.slug == _NAME)
+        .scalar_subquery()
     )
-    .order_by(agents.c.id == _NAME)
-    .limit(1)
-)
-_PUBLISHED = (
-    _OF_PROJECT.join(agent_lines, agent_lines.c.published_id == agents.c.id)
-    .where(agent_lines.c.project_id == _PROJECT)
-    .order_by(agents.c.slug)
-)
-_LINES = select(agent_lines).where(agent_lines.c.project_id == _PROJECT)
+
+
+_ALL = _Statements()
+_SHOWN = _Statements(_OWN_OR_RELEASED)
+_ALL_LINES = select(agent_lines).where(agent_lines.c.project_id == _PROJECT)
+_OWN_LINES = _ALL_LINES.where(_has_part_in(_USER))
 
 
 class SqlAgentRepository(SqlRepository, AgentRepository):
+    @property
+    def _statements(self) -> _Statements:
+        return _ALL if self._scope.sees_all else _SHOWN
+
+    def _bound(self, **values: object) -> dict[str, object]:
+        return {"project": self._project, "user": self._scope.user_id, **values}
+
     async def add(self, agent: Agent) -> None:
         try:
             added = await self._insert(agents, _agent_values(agent))
@@ -145,21 +184,21 @@ class SqlAgentRepository(SqlRepository, AgentRepository):
         self._seen.append(agent)
 
     async def get(self, id: AgentId) -> Agent:
-        row = (await self._execute(_BY_ID, {"project": self._project, "id": id})).first()
+        row = (await self._execute(self._statements.by_id, self._bound(id=id))).first()
         if row is None:
             raise AgentNotFound(id)
         agent = _to_agent(row)
         self._seen.append(agent)
         return agent
 
-    async def find(self, reference: ModelReference, owner: UserId) -> Agent | None:
-        values: dict[str, object] = {"project": self._project, "name": reference.name}
+    async def find(self, reference: ModelReference) -> Agent | None:
+        values = self._bound(name=reference.name)
         if reference.draft:
-            statement, values["owner"] = _NEWEST_DRAFT, owner
+            statement = self._statements.newest_draft
         elif reference.version is not None:
-            statement, values["number"] = _BY_VERSION, reference.version
+            statement, values["number"] = self._statements.by_version, reference.version
         else:
-            statement = _PUBLISHED_OR_BY_ID
+            statement = self._statements.published_or_by_id
         row = (await self._execute(statement, values)).first()
         return None if row is None else _to_agent(row)
 
@@ -175,15 +214,15 @@ class SqlAgentRepository(SqlRepository, AgentRepository):
         self._seen.append(agent)
 
     async def page(self, where: AgentFilter, *, limit: int, after: str | None) -> Page[Agent]:
-        query = _OF_PROJECT.where(*_conditions(where))
+        query = self._statements.agents.where(*_conditions(where))
         query = query.order_by(agents.c.created_at.desc(), agents.c.id.desc()).limit(limit + 1)
         if after is not None:
             query = query.where(tuple_(agents.c.created_at, agents.c.id) < _CURSORS.read(after))
-        found = [_to_agent(row) for row in await self._execute(query, {"project": self._project})]
+        found = [_to_agent(row) for row in await self._execute(query, self._bound())]
         return _CURSORS.page(found, limit, lambda agent: Position(agent.created_at, agent.id))
 
     async def published(self) -> list[Agent]:
-        rows = await self._execute(_PUBLISHED, {"project": self._project})
+        rows = await self._execute(self._statements.published, self._bound())
         return [_to_agent(row) for row in rows]
 
 
@@ -215,6 +254,12 @@ class SqlAgentLineRepository(SqlRepository, AgentLineRepository):
         line.revision += 1
         self._seen.append(line)
 
+    async def has_versions(self, id: LineId) -> bool:
+        query = select(agents.c.id).where(
+            agents.c.project_id == self._project, agents.c.line_id == id
+        )
+        return (await self._execute(query.limit(1))).first() is not None
+
     async def remove(self, line: AgentLine) -> None:
         try:
             removed = await self._delete(agent_lines, line.id, line.revision)
@@ -224,8 +269,17 @@ class SqlAgentLineRepository(SqlRepository, AgentLineRepository):
             raise ConcurrentChange(f"Agent line '{line.slug}'")
         self._seen.append(line)
 
+    def _written(self, table: Table) -> ColumnElement[bool]:
+        return true() if self._scope.sees_all else _has_part_in(self._scope.user_id)
+
+    def _removed(self, table: Table) -> ColumnElement[bool]:
+        """Whoever removed the last version, perhaps not the line's owner, removes the line."""
+        return true()
+
     async def _first(self, condition: ColumnElement[bool]) -> AgentLine | None:
-        row = (await self._execute(_LINES.where(condition), {"project": self._project})).first()
+        lines = _ALL_LINES if self._scope.sees_all else _OWN_LINES
+        values = {"project": self._project, "user": self._scope.user_id}
+        row = (await self._execute(lines.where(condition), values)).first()
         if row is None:
             return None
         line = _to_line(row)

@@ -45,6 +45,8 @@ class SqlAuditRepository(SqlRepository, AuditRepository):
     async def of_line(self, id: LineId, *, limit: int, after: str | None) -> Page[AuditEntry]:
         cursors = Cursors(f"audit/{id}")
         query = select(audit).where(audit.c.project_id == self._project, audit.c.line_id == id)
+        if not self._scope.sees_all:
+            query = query.where(audit.c.owner_id == self._scope.user_id)
         query = query.order_by(audit.c.at.desc(), audit.c.id.desc()).limit(limit + 1)
         if after is not None:
             query = query.where(tuple_(audit.c.at, audit.c.id) < cursors.read(after))

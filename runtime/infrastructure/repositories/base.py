@@ -1,4 +1,4 @@
-"""What the repositories share: column types, the project's scope, pages."""
+"""What the repositories share: column types, the scope of every statement, writes."""
 
 import json
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from sqlalchemy import (
     TypeDecorator,
     delete,
     select,
+    true,
     update,
 )
 from sqlalchemy.engine import CursorResult
@@ -24,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from runtime.domain.errors import InvalidValue
 from runtime.domain.events.base import Event
-from runtime.domain.value_objects.ids import ProjectId
+from runtime.domain.value_objects.identity import Scope
 from runtime.infrastructure.database import refusals
 
 metadata = MetaData(
@@ -101,13 +102,12 @@ class Aggregate(Protocol):
 
 
 class SqlRepository:
-    """Statements of one unit of work, on one project."""
+    """Statements of one unit of work, on what its scope shows."""
 
-    def __init__(
-        self, connection: AsyncConnection, project: ProjectId, seen: list[Aggregate]
-    ) -> None:
+    def __init__(self, connection: AsyncConnection, scope: Scope, seen: list[Aggregate]) -> None:
         self._connection = connection
-        self._project = project
+        self._scope = scope
+        self._project = scope.project_id
         self._seen = seen
 
     async def _execute(
@@ -120,6 +120,8 @@ class SqlRepository:
         """Whether the row is in; a taken key leaves the transaction usable on every database."""
         if values["project_id"] != self._project:
             raise ValueError(f"a row of project {values['project_id']} in a unit of another one")
+        if not self._scope.sees_all and values["owner_id"] != self._scope.user_id:
+            raise ValueError(f"a row of {values['owner_id']} in a unit of somebody else")
         statement = insert_if_new(table, self._connection.dialect.name)
         statement = statement.execution_options(preserve_rowcount=True)
         return (await self._execute(statement, insertable(table, values))).rowcount == 1
@@ -131,13 +133,21 @@ class SqlRepository:
 
     async def _update(self, table: Table, id: str, revision: int, values: Values) -> bool:
         """Whether the stored revision was the one given; it is one more now."""
-        statement = update(table).where(*self._state(table, id, revision))
+        statement = update(table).where(*self._state(table, id, revision), self._written(table))
         done = await self._execute(statement.values({**values, "revision": revision + 1}))
         return done.rowcount == 1
 
     async def _delete(self, table: Table, id: str, revision: int) -> bool:
-        done = await self._execute(delete(table).where(*self._state(table, id, revision)))
+        statement = delete(table).where(*self._state(table, id, revision), self._removed(table))
+        done = await self._execute(statement)
         return done.rowcount == 1
+
+    def _written(self, table: Table) -> ColumnElement[bool]:
+        """Which rows the scope may change."""
+        return true() if self._scope.sees_all else table.c.owner_id == self._scope.user_id
+
+    def _removed(self, table: Table) -> ColumnElement[bool]:
+        return self._written(table)
 
     def _state(self, table: Table, id: str, revision: int) -> tuple[ColumnElement[bool], ...]:
         columns = table.c

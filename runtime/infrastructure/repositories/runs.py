@@ -1,8 +1,20 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Row, Table, func, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Double,
+    Index,
+    Row,
+    Table,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
@@ -52,6 +64,7 @@ runs = Table(
     Column("tools", Json, nullable=False),
     Column("metadata", Json, nullable=False),
     Index(None, "project_id", "started_at", "id"),
+    Index(None, "project_id", "owner_id", "started_at", "id"),
     Index(None, "project_id", "agent_id", "started_at", "id"),
     Index(None, "project_id", "status", "started_at", "id"),
     Index(None, "project_id", "session_id", "started_at", "id"),
@@ -61,7 +74,7 @@ _CURSORS = Cursors("runs")
 
 class SqlRunRepository(SqlRepository, RunRepository):
     async def get(self, id: RunId) -> Run:
-        query = select(runs).where(runs.c.project_id == self._project, runs.c.id == id)
+        query = select(runs).where(*self._shown(), runs.c.id == id)
         row = (await self._execute(query)).first()
         if row is None:
             raise RunNotFound(id)
@@ -74,7 +87,7 @@ class SqlRunRepository(SqlRepository, RunRepository):
             runs.c.session_id: where.session_id,
         }
         query = select(runs).where(
-            runs.c.project_id == self._project,
+            *self._shown(),
             *(column == value for column, value in given.items() if value is not None),
         )
         query = query.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit + 1)
@@ -88,9 +101,14 @@ class SqlRunRepository(SqlRepository, RunRepository):
             func.count().label("runs"),
             func.count().filter(runs.c.status == RunStatus.FAILED).label("failed"),
             func.coalesce(func.avg(runs.c.duration_ms), 0.0).label("average_ms"),
-        ).where(runs.c.project_id == self._project)
+        ).where(*self._shown())
         row = (await self._execute(query)).one()
         return RunTotals(row.runs, row.failed, row.average_ms)
+
+    def _shown(self) -> Iterator[ColumnElement[bool]]:
+        yield runs.c.project_id == self._project
+        if not self._scope.administers:
+            yield runs.c.owner_id == self._scope.user_id
 
 
 class SqlRunLog(RunLog):

@@ -16,7 +16,7 @@ from runtime.infrastructure.web.middleware import (
     RequestContext,
 )
 from runtime.infrastructure.web.openai import chat, models
-from runtime.infrastructure.web.routes import agents, runs, system, templates
+from runtime.infrastructure.web.routes import agents, keys, runs, system, templates
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
 called as ordinary OpenAI models."""
@@ -44,6 +44,7 @@ def create_app(container: Container) -> FastAPI:
         agents.router,
         templates.router,
         runs.router,
+        keys.router,
         system.router,
         docs.router,
     )
@@ -67,6 +68,6 @@ def create_app(container: Container) -> FastAPI:
 def _hosts(settings: Settings) -> frozenset[str] | None:
     """Where anybody on loopback is the admin, a web page must not get in by DNS rebinding."""
     named = frozenset(host.lower() for host in settings.allowed_hosts)
-    if settings.tokens and not named:
+    if settings.has_credential and not named:
         return None
     return LOOPBACK | named | {settings.host.lower()}

@@ -1,34 +1,22 @@
-from hmac import compare_digest
-from typing import Annotated
+import ipaddress
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from runtime.domain.errors import Unauthenticated
-from runtime.domain.value_objects.identity import LOCAL_ADMIN, PLATFORM, Principal
+from runtime.domain.services.identity import Authenticator
+from runtime.domain.value_objects.identity import KeyScope, Principal
 from runtime.infrastructure.container import Container
 
 
 async def authenticated(request: Request) -> Principal:
-    """Who calls. Without a configured credential only loopback is served, to the local admin.
-
-    Raises Unauthenticated.
-    """
+    """Raises Unauthenticated, DatabaseUnavailable."""
     container: Container = request.app.state.container
-    accepted: tuple[str, ...] = container.settings().tokens
-    if not accepted:
-        return LOCAL_ADMIN
+    authenticator: Authenticator = container.authenticator()
     carried = _carried(request)
-    if not carried:
-        raise Unauthenticated(
-            "A token is needed: send it as 'X-Runtime-Token' or 'Authorization: Bearer'."
-        )
-    if len(carried) > 1:
-        raise Unauthenticated("Two different tokens were sent; send one.")
-    (token,) = carried
-    # Every accepted token is compared, so that the time tells nothing about which one matched.
-    if not any([compare_digest(token.encode(), each.encode()) for each in accepted]):
-        raise Unauthenticated("The token is not valid.")
-    return PLATFORM
+    from_here = _is_loopback(request.scope.get("server")) and _is_loopback(
+        request.scope.get("client")
+    )
+    return await authenticator.authenticate(carried, from_here=from_here)
 
 
 def _carried(request: Request) -> set[str]:
@@ -39,4 +27,24 @@ def _carried(request: Request) -> set[str]:
     return {token for token in carried if token}
 
 
+def _is_loopback(address: tuple[str, int | None] | None) -> bool:
+    if address is None:
+        return False
+    if address[0] == "127.0.0.1":
+        return True
+    try:
+        return ipaddress.ip_address(address[0]).is_loopback
+    except ValueError:
+        return False
+
+
 Caller = Annotated[Principal, Depends(authenticated)]
+
+
+def needs(scope: KeyScope) -> Any:  # noqa: ANN401 - FastAPI's marker has no public type
+    """For routes whose work is not a command or query with the caller in it."""
+
+    async def check(caller: Caller) -> None:
+        caller.require_scope(scope)
+
+    return Depends(check)

@@ -17,7 +17,7 @@ from runtime.domain.errors import DomainError
 from runtime.infrastructure.redaction import redacted, redacted_json
 from runtime.infrastructure.web.json_response import JsonResponse
 
-PLATFORM_PATHS = ("/v1/agents", "/v1/templates", "/v1/schema", "/v1/health", "/v1/runs")
+PLATFORM_PATHS = ("/v1/agents", "/v1/templates", "/v1/schema", "/v1/health", "/v1/runs", "/v1/keys")
 """Where errors have the platform's shape; everywhere else it is OpenAI's."""
 
 STATUS: dict[type[DomainError], int] = {

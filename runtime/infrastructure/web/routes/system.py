@@ -11,7 +11,8 @@ from runtime import __version__
 from runtime.application.queries.health import CheckResult, Health, HealthQueries
 from runtime.application.queries.schema import RuntimeSchema, SchemaQueries
 from runtime.domain.services.templates import TemplateInfo
-from runtime.infrastructure.web.auth import Caller
+from runtime.domain.value_objects.identity import KeyScope
+from runtime.infrastructure.web.auth import Caller, needs
 from runtime.infrastructure.web.dependencies import provided
 from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS, errors_of
 from runtime.infrastructure.web.routes.templates import SectionOut
@@ -141,7 +142,11 @@ class Probe(BaseModel):
     status: str
 
 
-@router.get("/v1/schema", responses={**PLATFORM_ERRORS, **errors_of(409)})
+@router.get(
+    "/v1/schema",
+    dependencies=[needs(KeyScope.SYSTEM)],
+    responses={**PLATFORM_ERRORS, **errors_of(409)},
+)
 async def get_schema(
     caller: Caller,
     queries: Annotated[SchemaQueries, provided(lambda c: c.schema_queries())],
@@ -151,14 +156,14 @@ async def get_schema(
     return SchemaOut.of(queries.get(required))
 
 
-@router.get("/v1/health", responses={**errors_of(401), 503: {"model": HealthOut}})
+@router.get("/v1/health", responses={**errors_of(401, 403), 503: {"model": HealthOut}})
 async def get_health(
     caller: Caller,
     response: Response,
     queries: Annotated[HealthQueries, provided(lambda c: c.health_queries())],
 ) -> HealthOut:
     """The true state of every part; 503 when one that is needed is down."""
-    health = await queries.get()
+    health = await queries.get(caller)
     if health.status == "unhealthy":
         response.status_code = 503
     return HealthOut.of(health)

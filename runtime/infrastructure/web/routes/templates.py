@@ -13,14 +13,19 @@ from runtime.domain.services.templates import (
     TemplateCatalog,
     TemplateInfo,
 )
+from runtime.domain.value_objects.identity import KeyScope
 from runtime.domain.value_objects.secrets import masked
-from runtime.infrastructure.web.auth import Caller
+from runtime.infrastructure.web.auth import Caller, needs
 from runtime.infrastructure.web.dependencies import provided
 from runtime.infrastructure.web.requests import StrictRoute
 from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS
 
 router = APIRouter(
-    prefix="/v1/templates", tags=["Templates"], route_class=StrictRoute, responses=PLATFORM_ERRORS
+    prefix="/v1/templates",
+    tags=["Templates"],
+    route_class=StrictRoute,
+    responses=PLATFORM_ERRORS,
+    dependencies=[needs(KeyScope.AGENTS_READ)],
 )
 Catalog = Annotated[TemplateCatalog, provided(lambda c: c.templates())]
 
