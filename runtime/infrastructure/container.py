@@ -125,6 +125,7 @@ class Container(containers.DeclarativeContainer):
     events = providers.Singleton(EventBus)
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
 
+    secret_key = providers.Singleton(load_secret_key, settings)
     secret_keys = providers.Singleton(_secret_keys, settings)
     authenticator = providers.Singleton(
         CredentialAuthenticator,
