@@ -1,6 +1,7 @@
 """Odd bodies get a verdict, never a 5xx, the same one on both databases."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,10 @@ from tests.e2e.server import Served, serving
 from tests.postgres import fresh_database
 
 OK: dict[str, Any] = {"model": "assistant", "messages": [{"role": "user", "content": "Hi"}]}
+MANY_PARTS = [{"role": "user", "content": [{"type": "text", "text": "x"}] * 257}]
+TOOL_CALL_ID = "messages.0.tool.tool_call_id"
+FILE = "messages.0.user.content.0.file.file"
+LARGE_TOOL = {"type": "function", "function": {"name": "x"}}
 DRAFT: dict[str, Any] = {"name": "Bot", "template_id": "langgraph-simple-test"}
 
 
@@ -97,6 +102,15 @@ async def test_another_content_type_is_refused_with_the_right_one(runtime: Serve
         ({"response_format": {"type": "yaml"}}, "response_format.type"),
         ({"metadata": {"session_id": 5}}, "metadata.session_id"),
         ({"metadata": {"user_id": "x" * 300}}, "metadata.user_id"),
+        ({"metadata": {"note": "x" * 16_000}}, "metadata"),
+        ({"metadata": {f"key{number}": 1 for number in range(65)}}, "metadata"),
+        ({"messages": MANY_PARTS}, "messages.0.user.content"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "x" * 300}]}, TOOL_CALL_ID),
+        ({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}, FILE),
+        ({"logit_bias": {"50256": 101}}, "logit_bias.50256"),
+        ({"stop": "x" * 1_001}, "stop"),
+        ({"tools": [LARGE_TOOL] * 129}, "tools"),
+        ({"seed": 2**63}, "seed"),
     ],
 )
 async def test_a_wrong_type_names_its_parameter(
@@ -108,6 +122,29 @@ async def test_a_wrong_type_names_its_parameter(
     assert response.status_code == 400
     assert error["param"] == param
     assert error["type"] == "invalid_request_error"
+
+
+async def test_a_tool_s_schema_has_a_bound(tmp_path: Path) -> None:
+    parameters = {"type": "object", "description": "x" * 64_000}
+    tool = {"type": "function", "function": {"name": "x", "parameters": parameters}}
+    async with serving(tmp_path) as runtime:
+        response = await runtime.http.post("/v1/chat/completions", json=OK | {"tools": [tool]})
+
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "tools.0.function.parameters"
+
+
+@pytest.mark.parametrize("body", [b"[" + b"[]," * 110_000 + b"[]]", b"[" + b"1," * 110_000 + b"1]"])
+async def test_a_great_many_values_are_refused_but_not_a_long_text(
+    tmp_path: Path, body: bytes
+) -> None:
+    async with serving(tmp_path) as runtime:
+        refused = await raw(runtime, "/v1/chat/completions", body)
+        text = {"messages": [{"role": "user", "content": '{"a": [1,2,3], ' * 110_000}]}
+        taken = await runtime.http.post("/v1/chat/completions", json=OK | text)
+
+    assert (refused.status_code, taken.status_code) == (400, 200)
+    assert "more than 100000 values" in refused.json()["error"]["message"]
 
 
 async def test_the_input_is_never_echoed(runtime: Served) -> None:

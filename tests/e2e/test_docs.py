@@ -202,7 +202,11 @@ def test_the_table_of_errors_has_every_code_with_its_status() -> None:
         "invalid_request": 400,
         "not_found": 404,
         "method_not_allowed": 405,
+        "request_timeout": 408,
         "payload_too_large": 413,
+        "uri_too_long": 414,
+        "headers_too_large": 431,
+        "http_version_not_supported": 505,
         "internal_error": 500,
     }
     assert len(rows) == len(told)

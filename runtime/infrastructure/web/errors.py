@@ -1,6 +1,7 @@
 """The one place where an exception becomes an answer, in the shape of its door."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -76,6 +77,9 @@ HTTP_CODE = {
     505: "http_version_not_supported",
 }
 
+_NAMES_A_TYPE = re.compile(r"function-|(list|dict)\[")
+"""Parts of pydantic's location that are no part of the body."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -146,11 +150,19 @@ def _domain(exc: DomainError) -> Refusal:
 
 def _validation(exc: RequestValidationError) -> Refusal:
     """The first problem as the message, all of them in details, the input in neither."""
-    problems = [_problem(error) for error in exc.errors()]
-    first = problems[0]
+    found = exc.errors()
+    problems = [_problem(error) for error in found]
+    first = _problem(_most_telling(found))
     message = f"{first['param']}: {first['message']}" if first["param"] else first["message"]
     details = {"errors": problems}
     return Refusal(400, message, "invalid_request", first["param"] or None, details)
+
+
+def _most_telling(found: Sequence[Any]) -> Any:  # noqa: ANN401 - pydantic's error dicts
+    """Of the first field's problems: where it may be one of several things, each says no, and the
+    one that came furthest is what the caller meant."""
+    same = [error for error in found if error["loc"][:3] == found[0]["loc"][:3]]
+    return max(same, key=lambda error: (len(error["loc"]), not error["type"].endswith("_type")))
 
 
 def _problem(error: Any) -> dict[str, str]:  # noqa: ANN401 - pydantic's error dict
@@ -160,7 +172,7 @@ def _problem(error: Any) -> dict[str, str]:  # noqa: ANN401 - pydantic's error d
     if error["loc"] == ("body",):
         message = "The body must be a JSON object, sent with 'Content-Type: application/json'."
         return {"param": "", "message": message}
-    where = [str(part) for part in error["loc"][1:] if not str(part).startswith("function-")]
+    where = [str(part) for part in error["loc"][1:] if not _NAMES_A_TYPE.match(str(part))]
     return {"param": ".".join(where), "message": error["msg"].removeprefix("Value error, ")}
 
 

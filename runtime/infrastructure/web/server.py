@@ -18,7 +18,7 @@ from runtime.infrastructure.web.protocol import Bounds, Doorkeeper
 
 logger = logging.getLogger(__name__)
 
-LAST_WORDS_S = 2.0
+LAST_WORDS_S = 1.0
 """For the error event of a stream that is cut to reach its client, beyond the grace period."""
 CLOSE_S = 10.0
 """For the records of the runs to be written, and all that is open to be closed."""
@@ -95,11 +95,11 @@ class DrainingServer(uvicorn.Server):
         self._say_no()
 
     def _say_no(self) -> None:
+        self._keeper.draining = True
         self._engine.admission.welcoming = False
         self._engine.admission.open = self._delay_s > 0
 
     async def _drain(self) -> None:
-        self._keeper.draining = True
         self._say_no()
         await self._until(lambda: bool(self.forced_by), self._delay_s)
         self._engine.admission.open = False

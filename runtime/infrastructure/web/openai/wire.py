@@ -3,7 +3,8 @@ description. Fields that are not OpenAI's are tolerated; wrong types name the fi
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runtime.domain.errors import UnsupportedParameter
 from runtime.domain.value_objects.chat import (
@@ -23,6 +24,26 @@ from runtime.domain.value_objects.chat import (
 
 MAX_CHOICES = 16
 MAX_TOOLS = 128
+MAX_PARTS = 256
+MAX_NAME = 256
+MAX_STOP = 1_000
+MAX_SCHEMA_BYTES = 64_000
+MAX_METADATA_BYTES = 16_000
+
+
+def _at_most(max_bytes: int) -> AfterValidator:
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        if len(orjson.dumps(value)) > max_bytes:
+            raise ValueError(f"it is larger than {max_bytes} bytes as JSON")
+        return value
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, Field(max_length=MAX_NAME)]
+Schema = Annotated[dict[str, Any], _at_most(MAX_SCHEMA_BYTES)]
+Metadata = Annotated[dict[str, Any], Field(max_length=64), _at_most(MAX_METADATA_BYTES)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
 class Wire(BaseModel):
@@ -103,6 +124,8 @@ Part = Annotated[
     TextPartIn | RefusalPartIn | ImagePartIn | AudioPartIn | FilePartIn,
     Field(discriminator="type"),
 ]
+Parts = Annotated[list[Part], Field(max_length=MAX_PARTS)]
+TextParts = Annotated[list[TextPartIn], Field(max_length=MAX_PARTS)]
 
 
 def _content(content: str | list[Any] | None) -> Content:
@@ -115,8 +138,8 @@ def _content(content: str | list[Any] | None) -> Content:
 
 class SystemMessageIn(Wire):
     role: Literal["system", "developer"]
-    content: str | list[TextPartIn]
-    name: str | None = None
+    content: str | TextParts
+    name: Name | None = None
 
     def message(self) -> Message:
         return Message(ChatRole(self.role), _content(self.content), name=self.name)
@@ -124,20 +147,20 @@ class SystemMessageIn(Wire):
 
 class UserMessageIn(Wire):
     role: Literal["user"]
-    content: str | Annotated[list[Part], Field(min_length=1)]
-    name: str | None = None
+    content: str | Annotated[Parts, Field(min_length=1)]
+    name: Name | None = None
 
     def message(self) -> Message:
         return Message(ChatRole.USER, _content(self.content), name=self.name)
 
 
 class FunctionCallIn(Wire):
-    name: str
+    name: Name
     arguments: str
 
 
 class ToolCallIn(Wire):
-    id: str
+    id: Name
     type: Literal["function"] = "function"
     function: FunctionCallIn
 
@@ -147,10 +170,10 @@ class ToolCallIn(Wire):
 
 class AssistantMessageIn(Wire):
     role: Literal["assistant"]
-    content: str | list[Part] | None = None
-    name: str | None = None
+    content: str | Parts | None = None
+    name: Name | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCallIn] | None = None
+    tool_calls: list[ToolCallIn] | None = Field(default=None, max_length=MAX_TOOLS)
 
     def message(self) -> Message:
         return Message(
@@ -164,8 +187,8 @@ class AssistantMessageIn(Wire):
 
 class ToolMessageIn(Wire):
     role: Literal["tool"]
-    content: str | list[TextPartIn]
-    tool_call_id: str
+    content: str | TextParts
+    tool_call_id: Name
 
     def message(self) -> Message:
         return Message(ChatRole.TOOL, _content(self.content), tool_call_id=self.tool_call_id)
@@ -179,8 +202,8 @@ MessageIn = Annotated[
 
 class FunctionIn(Wire):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
+    description: str | None = Field(default=None, max_length=10_000)
+    parameters: Schema | None = None
     strict: bool | None = None
 
 
@@ -196,7 +219,7 @@ class ToolIn(Wire):
 
 
 class NamedFunction(Wire):
-    name: str
+    name: Name
 
 
 class NamedToolChoice(Wire):
@@ -206,8 +229,8 @@ class NamedToolChoice(Wire):
 
 class JsonSchemaIn(Wire):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    description: str | None = None
-    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    description: str | None = Field(default=None, max_length=10_000)
+    schema_: Schema | None = Field(default=None, alias="schema")
     strict: bool | None = None
 
 
@@ -263,7 +286,7 @@ class ChatCompletionRequest(Wire):
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str, Bias] | None = Field(default=None, max_length=1_024)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     reasoning_effort: str | None = Field(default=None, max_length=32)
@@ -275,14 +298,13 @@ class ChatCompletionRequest(Wire):
     user: str | None = Field(default=None, max_length=512)
     safety_identifier: str | None = Field(default=None, max_length=512)
     prompt_cache_key: str | None = Field(default=None, max_length=512)
-    metadata: dict[str, Any] | None = Field(
+    metadata: Metadata | None = Field(
         default=None,
-        max_length=64,
         description="`session_id` and `user_id` are kept with the run, the rest as it is.",
     )
     service_tier: str | None = Field(default=None, max_length=32)
     store: bool | None = None
-    modalities: list[str] | None = None
+    modalities: list[Name] | None = Field(default=None, max_length=8)
     audio: dict[str, Any] | None = None
     prediction: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
@@ -294,8 +316,9 @@ class ChatCompletionRequest(Wire):
     def _few_stops(cls, stop: str | list[str] | None) -> str | list[str] | None:
         if isinstance(stop, list) and not 1 <= len(stop) <= 4:
             raise ValueError("give 1 to 4 stop sequences")
-        if "" in (stop if isinstance(stop, list) else [stop]):
-            raise ValueError("a stop sequence can't be empty")
+        each = stop if isinstance(stop, list) else [stop or "none"]
+        if not all(1 <= len(text) <= MAX_STOP for text in each):
+            raise ValueError(f"a stop sequence is 1 to {MAX_STOP} characters")
         return stop
 
     def check_supported(self) -> None:
