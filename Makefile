@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench profile lock clean
+.PHONY: help run test check bench load profile lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -12,6 +12,7 @@ help:
 	@echo "make check   ruff, mypy --strict, import contracts, tests"
 	@echo "make bench   measure against the floor and a minimal handler"
 	@echo "make profile show where the CPU of a request goes"
+	@echo "make load    500 streams at once, then 10,000 requests of which some leave and some fail"
 	@echo "make lock    resolve the dependencies again and write requirements/"
 
 $(BIN)/uv: requirements/bootstrap.txt
@@ -54,6 +55,9 @@ bench: $(VENV)/.dev
 
 profile: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks.profiling
+
+load: $(VENV)/.dev
+	$(BIN)/python -m tests.e2e.load
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate

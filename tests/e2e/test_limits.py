@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from dependency_injector import providers
 
 from tests.e2e.server import Served, serving
 from tests.e2e.wire import Wire, chat, connected, request
@@ -282,9 +283,38 @@ async def test_too_many_connections_of_one_client_are_turned_away_but_probes_pas
         assert (await again.answer()).status == 200
 
 
-async def _held(opened: AsyncExitStack, runtime: Served) -> None:
+async def test_too_many_connections_in_all_are_turned_away(runtime: Served) -> None:
+    async with AsyncExitStack() as opened:
+        for number in range(40):
+            await _held(opened, runtime, f"127.0.0.{1 + number % 2}")
+        last = await opened.enter_async_context(connected(runtime.url, "127.0.0.3"))
+        await last.send(request("GET", "/v1/models"))
+        refused = await last.answer()
+        probe = await opened.enter_async_context(connected(runtime.url, "127.0.0.3"))
+        await probe.send(request("GET", "/readyz"))
+
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json["error"]["code"] == "saturated"
+        assert (await probe.answer()).status == 200
+
+
+async def test_a_bug_is_a_500_that_tells_nothing_but_its_request(runtime: Served) -> None:
+    def broken() -> None:
+        raise RuntimeError("canary-7a1e")
+
+    with runtime.container.run_queries.override(providers.Callable(broken)):
+        response = await runtime.http.get("/v1/runs")
+
+    assert response.status_code == 500
+    assert response.json()["error"] == "INTERNAL_ERROR"
+    assert response.headers["X-Request-Id"].startswith("req_")
+    assert response.headers["X-Frame-Options"] == "DENY"
+    assert "canary" not in response.text
+
+
+async def _held(opened: AsyncExitStack, runtime: Served, address: str = "127.0.0.1") -> None:
     """A connection that has had an answer and is kept."""
-    wire = await opened.enter_async_context(connected(runtime.url))
+    wire = await opened.enter_async_context(connected(runtime.url, address))
     await wire.send(request())
     await wire.answer()
 

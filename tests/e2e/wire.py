@@ -44,9 +44,9 @@ class Wire:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Wire]:
+async def connected(url: str, address: str = "127.0.0.1") -> AsyncIterator[Wire]:
     host, port = url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(address, 0))
     try:
         yield Wire(reader, writer)
     finally:
