@@ -21,6 +21,9 @@ _SHAPES = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+# Every shape has one of these in it; looking for them costs a tenth of looking for the shapes.
+_HINTS = ("://", "k-", "ar_", "eyj", "bearer", "basic", "password=", "x-runtime-token")
+
 
 class Redactor:
     """One alternation of all known values, made anew only after they have changed."""
@@ -54,7 +57,10 @@ class Redactor:
             self._compile()
         if self._pattern is not None:
             text = self._pattern.sub(MASK, text)
-        return _SHAPES.sub(_masked, text)
+        lowered = text.lower()
+        if any(hint in lowered for hint in _HINTS):
+            return _SHAPES.sub(_masked, text)
+        return text
 
     def _compile(self) -> None:
         with self._lock:

@@ -363,10 +363,11 @@ async def through_the_command_line(process: Process, agent: str) -> None:
         ("agents", "show", TOKEN),
         ("agents", "chat", agent, "raise"),
         ("templates", "show", "leaky"),
-        ("secrets", "rotate"),
     ):
         _, out = await run(process.folder, *arguments, **variables)
         clean(str(arguments[:2]), out)
+    _, out = await run(process.folder, "secrets", "rotate", **variables)
+    assert re.fullmatch(r"Encrypted again: 0. Already under this key: [1-9]\d*.\n", out)
 
 
 def look_into(folder: Path) -> None:
