@@ -57,7 +57,7 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 async def replicas(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[Served, Served]]:
     """Two servers on one database."""
-    shared = {"database_url": database_url, "secret_key": SECRET_KEY}
+    shared: dict[str, Any] = {"database_url": database_url, "secret_key": SECRET_KEY}
     async with (
         serving(tmp_path, token=TOKEN, **shared) as one,
         serving(tmp_path, token=TOKEN, **shared) as other,
@@ -526,7 +526,7 @@ def test_a_key_file_that_others_can_read_stops_the_start(command: Command) -> No
     code, _, err = command.run("serve", "--port", "0", RUNTIME_TOKEN=TOKEN)
 
     assert code == 2
-    assert "can be read by others" in err
+    assert "is open to other users" in err
 
 
 def test_the_first_key_is_made_before_any_server_and_lets_one_start(command: Command) -> None:
