@@ -1,6 +1,6 @@
 """From carried credentials to a principal, on fakes; time is the test's."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -41,13 +41,18 @@ class Tokens(TokenVerifier):
 class CountingRing(MemoryKeyRing):
     store: MemoryStore
     reads: int = 0
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+    """What happens while a key is read."""
 
     def __post_init__(self) -> None:
         super().__init__(self.store)
 
     async def find(self, prefix: str) -> ApiKey | None:
         self.reads += 1
-        return await super().find(prefix)
+        found = await super().find(prefix)
+        if self.meanwhile:
+            await self.meanwhile()
+        return found
 
     async def any_live(self, at: datetime) -> bool:
         self.reads += 1
@@ -182,6 +187,20 @@ async def test_a_revoked_key_is_refused_within_5_s_and_ours_at_once() -> None:
     await door.asks(key)
     door.revoke(id)
     await door.authenticator.forget(KeyRevoked(id))
+    assert await door.refused(key)
+
+
+async def test_a_revocation_while_the_key_is_read_is_not_missed() -> None:
+    door = Door(tokens=TOKENS)
+    key, id = await door.key()
+
+    async def revoke() -> None:
+        door.revoke(id)
+        await door.authenticator.forget(KeyRevoked(id))
+
+    door.ring.meanwhile = revoke
+    await door.asks(key)
+    door.ring.meanwhile = None
     assert await door.refused(key)
 
 

@@ -1,0 +1,435 @@
+"""Who gets what: every route of the OpenAPI document, for every kind of caller, with every id.
+
+A refusal must not tell a foreign id from an unknown one, change nothing, and send no stream.
+"""
+
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+import pytest_asyncio
+from sqlalchemy import select
+
+from runtime.domain.value_objects.ids import uuid7_hex
+from runtime.infrastructure.repositories.base import metadata
+from tests.e2e.server import Json, Served, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SECRET = "a-secret-that-only-the-tests-know-of"
+CALLERS: Mapping[str, tuple[str, str, str]] = {
+    "viewer": ("eve", "viewer", "default"),
+    "other": ("ben", "editor", "default"),
+    "owner": ("ann", "editor", "default"),
+    "reviewer": ("rob", "reviewer", "default"),
+    "admin": ("ada", "admin", "default"),
+    "stranger": ("ann", "admin", "elsewhere"),
+}
+"""As (user, role, project). The stranger shares the owner's name, in another project."""
+PER_REQUEST = ("x-request-id", "openai-processing-ms", "date", "content-length")
+numbers = count()
+
+
+@dataclass
+class World:
+    served: Served
+    callers: Mapping[str, httpx.AsyncClient]
+    anonymous: httpx.AsyncClient
+
+    async def thing(self, kind: str) -> str:
+        """The id of something new of the owner's."""
+        makers: dict[str, Callable[[], Any]] = {
+            "none": self._nothing,
+            "draft": lambda: self._agent("draft"),
+            "submitted": lambda: self._agent("submitted"),
+            "published": lambda: self._agent("published"),
+            "beta": lambda: self._agent("published", version_type="beta"),
+            "superseded": self._superseded,
+            "line": self._line,
+            "named draft": self._named_draft,
+            "session": self._session,
+            "run": self._run,
+            "run's agent": self._agent_that_ran,
+            "key": self._key,
+        }
+        made: str = await makers[kind]()
+        return made
+
+    async def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Everything that is stored."""
+        await self.served.container.recorder().flush()
+        async with self.served.container.engine().connect() as connection:
+            return {
+                table.name: sorted(map(tuple, await connection.execute(select(table))), key=str)
+                for table in metadata.sorted_tables
+            }
+
+    async def _as(self, caller: str, method: str, path: str, body: Json | None = None) -> Json:
+        response = await self.callers[caller].request(method, path, json=body)
+        assert response.is_success, response.text
+        found: Json = response.json()
+        return found
+
+    async def _nothing(self) -> str:
+        return ""
+
+    async def _agent(self, status: str, **fields: str) -> str:
+        return str((await self._version(status, **fields))["id"])
+
+    async def _version(self, status: str, **fields: str) -> Json:
+        body = {"name": f"Bot {next(numbers)}", "template_id": "langgraph-simple-test", **fields}
+        made = await self._as("owner", "POST", "/v1/agents", body)
+        path = f"/v1/agents/{made['id']}"
+        if status in ("submitted", "published"):
+            await self._as("owner", "POST", f"{path}/submit")
+        if status == "published":
+            await self._as("reviewer", "POST", f"{path}/approve")
+        return made
+
+    async def _superseded(self) -> str:
+        first = await self._version("published")
+        await self._version("published", agent_line_id=first["agent_line_id"])
+        return str(first["id"])
+
+    async def _line(self) -> str:
+        return str((await self._version("draft"))["agent_line_id"])
+
+    async def _named_draft(self) -> str:
+        return f"{(await self._version('draft'))['slug']}@v1"
+
+    async def _ran(self) -> tuple[Json, Json]:
+        agent = await self._version("draft")
+        call = {**asking(agent["id"]), "metadata": {"session_id": f"s-{next(numbers)}"}}
+        return agent, await self._as("owner", "POST", "/v1/chat/completions", call)
+
+    async def _run(self) -> str:
+        return str((await self._ran())[1]["metadata"]["run_id"])
+
+    async def _agent_that_ran(self) -> str:
+        return str((await self._ran())[0]["id"])
+
+    async def _session(self) -> str:
+        run = await self._as("owner", "GET", f"/v1/runs/{await self._run()}")
+        return str(run["session_id"])
+
+    async def _key(self) -> str:
+        return str((await self._as("owner", "POST", "/v1/keys", {"name": "CI"}))["id"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    folder = tmp_path_factory.mktemp("access")
+    async with serving(folder, jwt_secret=SECRET) as served:
+        callers = {}
+        for caller, (user, role, project) in CALLERS.items():
+            claims = {"sub": user, "roles": [role], "project_id": project}
+            token = jwt.encode({**claims, "exp": time.time() + 3_600}, SECRET, "HS256")
+            headers = {"Authorization": f"Bearer {token}"}
+            callers[caller] = httpx.AsyncClient(base_url=served.url, headers=headers, timeout=30)
+        async with httpx.AsyncClient(base_url=served.url) as anonymous:
+            yield World(served, callers, anonymous)
+        for client in callers.values():
+            await client.aclose()
+
+
+def asking(model: str, **fields: object) -> Json:
+    return {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What each caller gets who sends `thing`, which is the owner's."""
+
+    route: str
+    thing: str
+    statuses: str
+    """Of the callers, in their order."""
+    path: str = ""
+    """`{id}` stands for the thing, here and in `query` and `body`."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Callable[[str], Json] | None = None
+    telling: tuple[str, ...] = ()
+    """Callers to whom an id that they choose tells whether it is taken."""
+    lists: str = ""
+    """Callers whose list has the thing in it."""
+
+    @property
+    def expected(self) -> dict[str, int]:
+        return dict(zip(CALLERS, map(int, self.statuses.split()), strict=True))
+
+    async def send(self, client: httpx.AsyncClient, id: str) -> httpx.Response:
+        method, _, path = self.route.partition(" ")
+        path = re.sub(r"\{(id|model)\}", id, self.path or path)
+        query = {name: value.replace("{id}", id) for name, value in self.query.items()}
+        body = self.body(id) if self.body else None
+        return await client.request(method, path, params=query, json=body)
+
+    def __str__(self) -> str:
+        where = "body" if self.body else ",".join(self.query)
+        return f"{self.route} {self.thing} {where}".strip()
+
+
+def an_agent(**fields: object) -> Json:
+    return {"name": f"Mine {next(numbers)}", "template_id": "langgraph-simple-test", **fields}
+
+
+CHAT = "POST /v1/chat/completions"
+AGENTS = "/v1/agents"
+AGENT = "/v1/agents/{id}"
+EVERYBODY = "200 200 200 200 200 200"
+RENAMED: Json = {"description": "Changed."}
+
+MATRIX = [
+    # route, thing, then: viewer other owner reviewer admin stranger
+    Row(CHAT, "draft", "404 404 200 404 404 404", body=asking),
+    Row(CHAT, "named draft", "404 404 200 404 404 404", body=asking),
+    Row(CHAT, "submitted", "404 404 200 200 200 404", body=asking),
+    Row(CHAT, "beta", "404 404 200 404 404 404", body=lambda id: asking(id, stream=True)),
+    Row(CHAT, "draft", "404 404 200 404 404 404", body=lambda id: asking(id, stream=True)),
+    Row(CHAT, "published", "200 200 200 200 200 404", body=asking),
+    Row("GET /v1/models", "none", EVERYBODY),
+    Row("GET /v1/models/{model}", "draft", "404 404 200 404 404 404"),
+    Row("GET /v1/models/{model}", "beta", "404 404 200 404 404 404"),
+    Row("GET /v1/models/{model}", "published", "200 200 200 200 200 404"),
+    Row(f"POST {AGENTS}", "none", "403 201 201 403 201 201", body=lambda _: an_agent()),
+    Row(
+        f"POST {AGENTS}",
+        "line",
+        "403 404 201 403 201 409",
+        body=lambda id: an_agent(agent_line_id=id),
+        telling=("stranger",),
+    ),
+    Row(
+        f"POST {AGENTS}",
+        "draft",
+        "403 403 403 403 409 409",
+        body=lambda id: an_agent(id=id),
+        telling=("admin", "stranger"),
+    ),
+    Row(
+        f"POST {AGENTS}", "none", "403 403 201 403 201 201", body=lambda _: an_agent(owner_id="ann")
+    ),
+    Row(
+        f"POST {AGENTS}",
+        "none",
+        "403 403 403 403 403 403",
+        body=lambda _: an_agent(status="published"),
+    ),
+    Row(f"GET {AGENTS}", "draft", EVERYBODY, query={"limit": "200"}, lists="owner reviewer admin"),
+    Row(
+        f"GET {AGENTS}",
+        "published",
+        EVERYBODY,
+        query={"limit": "200"},
+        lists="viewer other owner reviewer admin",
+    ),
+    Row(
+        f"GET {AGENTS}",
+        "line",
+        EVERYBODY,
+        query={"agent_line_id": "{id}"},
+        lists="owner reviewer admin",
+    ),
+    Row(
+        f"GET {AGENTS}",
+        "beta",
+        EVERYBODY,
+        query={"owner_id": "ann", "limit": "200"},
+        lists="owner reviewer admin",
+    ),
+    Row(f"GET {AGENT}", "draft", "404 404 200 200 200 404"),
+    Row(f"GET {AGENT}", "named draft", "404 404 200 200 200 404"),
+    Row(f"GET {AGENT}", "beta", "404 404 200 200 200 404"),
+    Row(f"GET {AGENT}", "published", "200 200 200 200 200 404"),
+    Row(f"PUT {AGENT}", "draft", "403 404 200 403 200 404", body=lambda _: RENAMED),
+    Row(f"PUT {AGENT}", "published", "403 403 409 403 409 404", body=lambda _: RENAMED),
+    Row(f"PATCH {AGENT}", "draft", "403 404 200 403 200 404", body=lambda _: RENAMED),
+    Row(f"PATCH {AGENT}", "published", "403 403 409 403 409 404", body=lambda _: RENAMED),
+    Row(f"DELETE {AGENT}", "draft", "403 404 200 403 200 404"),
+    Row(f"DELETE {AGENT}", "published", "403 403 403 403 200 404"),
+    Row(f"POST {AGENT}/submit", "draft", "403 404 200 403 200 404"),
+    Row(f"POST {AGENT}/submit", "published", "403 403 409 403 409 404"),
+    Row(f"POST {AGENT}/approve", "submitted", "403 403 403 200 200 404"),
+    Row(
+        f"POST {AGENT}/reject",
+        "submitted",
+        "403 403 403 200 200 404",
+        body=lambda _: {"reason": "x"},
+    ),
+    Row(f"POST {AGENT}/revoke", "published", "403 403 403 200 200 404"),
+    Row(f"POST {AGENT}/rollback", "superseded", "403 403 403 200 200 404"),
+    Row(f"POST {AGENT}/versions", "draft", "403 404 201 403 201 404"),
+    Row(f"POST {AGENT}/versions", "published", "403 403 201 403 201 404"),
+    Row(f"GET {AGENT}/versions", "draft", "404 404 200 200 200 404"),
+    Row(f"GET {AGENT}/diff", "draft", "404 404 200 200 200 404"),
+    Row(
+        f"GET {AGENT}/diff",
+        "draft",
+        "404 404 200 200 200 404",
+        path="/v1/agents/assistant/diff",
+        query={"against": "{id}"},
+    ),
+    Row(f"GET {AGENT}/audit", "draft", "404 404 200 200 200 404"),
+    Row(f"GET {AGENT}/audit", "published", "403 403 200 200 200 404"),
+    Row("GET /v1/templates", "none", EVERYBODY),
+    Row("GET /v1/templates/{template_id}", "none", EVERYBODY, path="/v1/templates/react-agent"),
+    Row(
+        "GET /v1/templates/{template_id}/{version}",
+        "none",
+        EVERYBODY,
+        path="/v1/templates/react-agent/1.0.0",
+    ),
+    Row(
+        "POST /v1/templates/{template_id}/validate",
+        "none",
+        EVERYBODY,
+        path="/v1/templates/react-agent/validate",
+        body=lambda _: {"template_config": {}},
+    ),
+    Row("GET /v1/runs", "run", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
+    Row("GET /v1/runs", "run's agent", EVERYBODY, query={"agent_id": "{id}"}, lists="owner admin"),
+    Row("GET /v1/runs", "session", EVERYBODY, query={"session_id": "{id}"}, lists="owner admin"),
+    Row("GET /v1/runs/{id}", "run", "404 404 200 404 200 404"),
+    Row("POST /v1/keys", "none", "201 201 201 201 201 201", body=lambda _: {"name": "CI"}),
+    Row(
+        "POST /v1/keys",
+        "none",
+        "403 403 201 403 201 201",
+        body=lambda _: {"name": "CI", "user_id": "ann"},
+    ),
+    Row(
+        "POST /v1/keys",
+        "none",
+        "403 403 403 403 201 201",
+        body=lambda _: {"name": "CI", "roles": ["admin"]},
+    ),
+    Row("GET /v1/keys", "key", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
+    Row("DELETE /v1/keys/{id}", "key", "404 404 200 404 200 404"),
+    Row("GET /v1/schema", "none", EVERYBODY),
+    Row("GET /v1/health", "none", EVERYBODY),
+    Row("GET /healthz", "none", EVERYBODY),
+    Row("GET /readyz", "none", EVERYBODY),
+]
+FOR_ANYBODY = ("GET /healthz", "GET /readyz")
+
+
+def unknown_like(id: str) -> str:
+    """Of the same form and length, and nobody's."""
+    if re.fullmatch(r"[a-z]+_[0-9a-f]{32}", id):
+        return f"{id.partition('_')[0]}_{uuid7_hex()}"
+    return "x" * len(id.partition("@")[0]) + "".join(id.partition("@")[1:])
+
+
+def comparable(response: httpx.Response, id: str) -> tuple[int, str, list[tuple[str, str]]]:
+    headers = [(k, v) for k, v in response.headers.items() if k not in PER_REQUEST]
+    return response.status_code, response.text.replace(id, "ID"), headers
+
+
+async def test_every_route_has_a_row(world: World) -> None:
+    spec = (await world.anonymous.get("/openapi.json")).json()
+    routes = {
+        f"{method.upper()} {path}"
+        for path, operations in spec["paths"].items()
+        for method in operations
+    }
+
+    assert {row.route for row in MATRIX} == routes
+
+
+@pytest.mark.parametrize("row", MATRIX, ids=str)
+async def test_each_caller_gets_what_the_matrix_says(world: World, row: Row) -> None:
+    shared = await world.thing(row.thing)
+    for caller, status in row.expected.items():
+        client = world.callers[caller]
+        if status < 400:
+            id = await world.thing(row.thing)
+            response = await row.send(client, id)
+            assert response.status_code == status, (caller, response.text)
+            if row.lists:
+                assert (id in response.text) == (caller in row.lists.split()), caller
+            continue
+        before = await world.rows()
+        response = await row.send(client, shared)
+        assert response.status_code == status, (caller, response.text)
+        assert not response.headers["content-type"].startswith("text/event-stream")
+        assert await world.rows() == before, caller
+        if shared and not knows(row, caller):
+            unknown = unknown_like(shared)
+            other = await row.send(client, unknown)
+            assert comparable(other, unknown) == comparable(response, shared), caller
+
+
+@pytest.mark.parametrize("row", MATRIX, ids=str)
+async def test_nobody_gets_anything_without_a_credential(world: World, row: Row) -> None:
+    id = await world.thing(row.thing)
+    before = await world.rows()
+    for known in (id, unknown_like(id)):
+        response = await row.send(world.anonymous, known)
+        expected = 200 if row.route in FOR_ANYBODY else 401
+        assert response.status_code == expected
+        assert not response.headers["content-type"].startswith("text/event-stream")
+        assert not id or id not in response.text
+    assert await world.rows() == before
+
+
+async def test_a_list_that_is_asked_for_something_foreign_is_that_of_something_unknown(
+    world: World,
+) -> None:
+    for row in MATRIX:
+        if "{id}" not in row.query.values() or not row.lists:
+            continue
+        id = await world.thing(row.thing)
+        for caller in CALLERS.keys() - set(row.lists.split()):
+            client = world.callers[caller]
+            unknown = unknown_like(id)
+            foreign, other = await row.send(client, id), await row.send(client, unknown)
+            assert comparable(foreign, id) == comparable(other, unknown), (str(row), caller)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/v1/agents", "draft"), ("/v1/runs", "run"), ("/v1/keys", "key")]
+)
+async def test_a_foreign_cursor_leads_to_nothing_foreign(
+    world: World, path: str, kind: str
+) -> None:
+    older, _ = await world.thing(kind), await world.thing(kind)
+    page = (await world.callers["owner"].get(path, params={"limit": "1"})).json()
+
+    for caller, shown in (("owner", True), ("admin", True), ("other", False), ("stranger", False)):
+        query = {"after": page["next_cursor"], "limit": "200"}
+        response = await world.callers[caller].get(path, params=query)
+        assert response.status_code == 200
+        assert (older in response.text) == shown
+
+
+async def test_a_line_s_foreign_cursor_is_refused_like_any_other(world: World) -> None:
+    mine, foreign = await world.thing("published"), await world.thing("published")
+    owner = world.callers["owner"]
+    page = (await owner.get(f"/v1/agents/{foreign}/audit", params={"limit": "1"})).json()
+    answers = {
+        (await owner.get(f"/v1/agents/{mine}/audit", params={"after": cursor})).text
+        for cursor in (page["next_cursor"], "garbage")
+    }
+    assert len(answers) == 1
+
+
+async def test_numbers_of_the_runtime_are_of_ones_own_runs(world: World) -> None:
+    await world.thing("run")
+    for caller, client in world.callers.items():
+        total = (await client.get("/v1/health")).json()["metrics"]["total_executions"]
+        runs = (await client.get("/v1/runs", params={"limit": "200"})).json()["data"]
+        assert total == len(runs), caller
+
+
+def knows(row: Row, caller: str) -> bool:
+    """Whether the caller may learn that the thing is there."""
+    if caller in row.telling:
+        return True
+    released = row.thing in ("published", "superseded") and caller != "stranger"
+    return released or caller == "owner"
