@@ -16,7 +16,7 @@ from runtime.cli.database import unusable
 from runtime.cli.failures import Failure
 from runtime.cli.options import address
 from runtime.domain.errors import DatabaseUnavailable, InvalidValue
-from runtime.infrastructure.logging import configure
+from runtime.infrastructure.logging import LogFile, configure
 from runtime.infrastructure.settings import Settings, misspelt
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def serve(settings: Settings) -> None:
     if not settings.tokens and not all(_is_loopback(ip) for _, ip in places):
         raise Failure(NO_CREDENTIAL.format(host=settings.host), 2)
     listeners = _bound(places, settings.port)
-    configure(settings.log_level)
+    _configure_log(settings)
     for warning in misspelt(os.environ):
         logger.warning(warning)
     try:
@@ -57,6 +57,15 @@ def serve(settings: Settings) -> None:
     finally:
         for listener in listeners:
             listener.close()
+
+
+def _configure_log(settings: Settings) -> None:
+    path = settings.log_file
+    file = LogFile(path, settings.log_max_bytes, settings.log_backups) if path else None
+    try:
+        configure(settings.log_level, file)
+    except OSError as error:
+        raise Failure(f"RUNTIME_LOG_FILE: {path} can't be written: {error.strerror}.", 2) from error
 
 
 class _Server(uvicorn.Server):

@@ -17,6 +17,7 @@ from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
+from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
 from runtime.infrastructure.events import EventBus
@@ -29,6 +30,9 @@ from runtime.infrastructure.frameworks.discovery import (
 from runtime.infrastructure.frameworks.executor import TemplateExecutor
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.frameworks.watcher import TemplateWatcher
+from runtime.infrastructure.monitoring import setup
+from runtime.infrastructure.monitoring.exposition import Exposition, Present
+from runtime.infrastructure.monitoring.prometheus import PrometheusMonitor
 from runtime.infrastructure.providers.base import Provider
 from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
@@ -55,7 +59,7 @@ def _folders(settings: Settings, registry: TemplateRegistry) -> TemplateWatcher:
     return TemplateWatcher([TemplateFolder(path, registry) for path in settings.template_dirs])
 
 
-def _models(settings: Settings) -> PooledModelService:
+def _models(settings: Settings, monitor: Monitor) -> PooledModelService:
     offered: list[Provider] = [DemoProvider(token_delay_ms=settings.demo_token_delay_ms)]
     if settings.openai_configured:
         key = settings.openai_api_key
@@ -70,7 +74,10 @@ def _models(settings: Settings) -> PooledModelService:
         )
         offered.insert(0, openai)
     return PooledModelService(
-        offered, settings.default_model or offered[0].name, attempts=settings.model_attempts
+        offered,
+        settings.default_model or offered[0].name,
+        attempts=settings.model_attempts,
+        monitor=monitor,
     )
 
 
@@ -102,8 +109,13 @@ class Container(containers.DeclarativeContainer):
     events = providers.Singleton(EventBus)
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
 
+    metrics = providers.Singleton(PrometheusMonitor)
+    tracing = providers.Singleton(setup.tracing, settings.provided.otel_endpoint)
+    monitor = providers.Singleton(setup.monitor, metrics, tracing)
+    request_monitor = providers.Singleton(setup.RequestWatch, metrics, tracing)
+
     tools = providers.Singleton(BuiltinTools)
-    models = providers.Singleton(_models, settings)
+    models = providers.Singleton(_models, settings, monitor)
     templates = providers.Singleton(_templates, tools)
     template_watcher = providers.Singleton(_folders, settings, templates)
     executor = providers.Singleton(
@@ -133,6 +145,19 @@ class Container(containers.DeclarativeContainer):
         recorder=recorder,
         now=clock,
         run_timeout_s=settings.provided.run_timeout_s,
+        monitor=monitor,
+    )
+    exposition = providers.Singleton(
+        Exposition,
+        metrics.provided.registry,
+        providers.Factory(
+            Present,
+            admission=admission,
+            instances=instances,
+            recorder=recorder,
+            templates=templates,
+            providers=models.provided.health,
+        ),
     )
 
     drafting = providers.Factory(Drafting, templates=templates, models=models)

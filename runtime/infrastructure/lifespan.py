@@ -14,6 +14,8 @@ async def running(container: Container) -> AsyncIterator[None]:
     """Everything that has to be opened, in order, and closed again in the opposite one."""
     container.started_at()
     async with AsyncExitStack() as opened:
+        if tracing := container.tracing():
+            opened.push_async_callback(tracing.aclose)
         opened.push_async_callback(container.engine().dispose)
         await upgrade(container.engine())
         opened.push_async_callback(container.models().aclose)

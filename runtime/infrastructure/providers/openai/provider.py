@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -67,7 +67,7 @@ class OpenAIProvider:
         source: _Source | None = None
         try:
             async with asyncio.timeout_at(due):
-                response = await self._post(body)
+                response = await self._post(body, call.headers)
             source = _Source(response.content, due)
             if response.status != HTTPStatus.OK:
                 raise await self._refusal(response, source, model)
@@ -101,10 +101,12 @@ class OpenAIProvider:
         if self._session is not None:
             await self._session.close()
 
-    async def _post(self, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = self._connect()
-        return await self._session.post(self._url, data=body, allow_redirects=False)
+        return await self._session.post(
+            self._url, data=body, headers=headers, allow_redirects=False
+        )
 
     def _connect(self) -> aiohttp.ClientSession:
         # No limit of its own: a hidden queue. Admission bounds the runs.
