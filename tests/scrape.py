@@ -24,7 +24,7 @@ class Scrape:
         return cls(
             [
                 (sample.name, dict(sample.labels), float(sample.value))
-                for family in parse(text)  # type: ignore[no-untyped-call]
+                for family in parse(text)
                 for sample in family.samples
             ]
         )

@@ -41,11 +41,12 @@ async def runtime(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Serve
 
 async def until(runtime: Served, name: str, value: float, **labels: str) -> Scrape:
     """A run is counted when it has ended, which may be just after its answer."""
+    found = await scraped(runtime.http)
     for _ in range(200):
-        found = await scraped(runtime.http)
         if found.sum(name, **labels) == value:
             return found
         await asyncio.sleep(0.01)
+        found = await scraped(runtime.http)
     raise AssertionError(f"{name} {labels} is {found.sum(name, **labels)}, not {value}")
 
 

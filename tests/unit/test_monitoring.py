@@ -248,10 +248,9 @@ async def test_a_call_that_breaks_ends_with_the_code_of_its_error(
 
 async def test_a_call_that_is_left_is_cancelled() -> None:
     notes = Notes()
-    async with aclosing(
-        watched(Flaky(TextDelta("a"), TextDelta("b")), notes).stream(HELLO)
-    ) as all_:
-        await anext(all_)
+    service = watched(Flaky(TextDelta("a"), TextDelta("b")), notes)
+    async with aclosing(service.stream(HELLO)) as events:
+        await anext(events)
 
     assert notes.told == [("call", "cancelled", 1, NO_USAGE)]
 

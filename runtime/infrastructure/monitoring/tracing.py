@@ -41,8 +41,9 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 class Tracing(Unwatched):
     """Spans are exported by a thread of the SDK's, from a queue that drops what does not fit."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, flush_s: float = FLUSH_S) -> None:
         """`endpoint` is the collector's base URL, for OTLP over HTTP."""
+        self._flush_s = flush_s
         name = os.environ.get("OTEL_SERVICE_NAME") or "agent-runtime"
         resource = Resource.create({"service.name": name, "service.version": __version__})
         # Not at exit: that would wait for half a minute, and `aclose` comes before it.
@@ -115,10 +116,10 @@ class Tracing(Unwatched):
         # A daemon, not the loop's executor: that one would hold the process until it is done.
         Thread(target=stop, name="traces-flush", daemon=True).start()
         try:
-            async with asyncio.timeout(FLUSH_S):
+            async with asyncio.timeout(self._flush_s):
                 await stopped.wait()
         except TimeoutError:
-            logger.warning("the collector did not take the last traces within %g s", FLUSH_S)
+            logger.warning("the collector did not take the last traces within %g s", self._flush_s)
 
 
 class _RunSpan(RunWatch):
