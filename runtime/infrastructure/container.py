@@ -20,6 +20,7 @@ from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
+from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
 from runtime.infrastructure.egress import EgressClient, EgressPolicy
@@ -34,6 +35,9 @@ from runtime.infrastructure.frameworks.executor import TemplateExecutor
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.frameworks.watcher import TemplateWatcher
 from runtime.infrastructure.identity import token_verifier
+from runtime.infrastructure.monitoring import setup
+from runtime.infrastructure.monitoring.exposition import Exposition, Present
+from runtime.infrastructure.monitoring.prometheus import PrometheusMonitor
 from runtime.infrastructure.providers.base import Provider
 from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
@@ -77,7 +81,7 @@ def _vault(settings: Settings) -> SecretBox:
     return SecretBox(load_secret_key(settings), previous_keys(settings))
 
 
-def _models(settings: Settings, egress: EgressClient) -> PooledModelService:
+def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> PooledModelService:
     offered: list[Provider] = [DemoProvider(token_delay_ms=settings.demo_token_delay_ms)]
     if settings.openai_configured:
         key = settings.openai_api_key
@@ -93,7 +97,10 @@ def _models(settings: Settings, egress: EgressClient) -> PooledModelService:
         )
         offered.insert(0, openai)
     return PooledModelService(
-        offered, settings.default_model or offered[0].name, attempts=settings.model_attempts
+        offered,
+        settings.default_model or offered[0].name,
+        attempts=settings.model_attempts,
+        monitor=monitor,
     )
 
 
@@ -125,6 +132,11 @@ class Container(containers.DeclarativeContainer):
     events = providers.Singleton(EventBus)
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
 
+    metrics = providers.Singleton(PrometheusMonitor)
+    tracing = providers.Singleton(setup.tracing, settings.provided.otel_endpoint)
+    monitor = providers.Singleton(setup.monitor, metrics, tracing)
+    request_monitor = providers.Singleton(setup.RequestWatch, metrics, tracing)
+
     secret_key = providers.Singleton(load_secret_key, settings)
     secret_keys = providers.Singleton(_secret_keys, settings)
     authenticator = providers.Singleton(
@@ -140,7 +152,7 @@ class Container(containers.DeclarativeContainer):
     vault = providers.Singleton(_vault, settings)
     config_secrets = providers.Singleton(ConfigSecrets, vault)
     egress = providers.Singleton(_egress, settings)
-    models = providers.Singleton(_models, settings, egress)
+    models = providers.Singleton(_models, settings, egress, monitor)
     templates = providers.Singleton(_templates, tools)
     template_watcher = providers.Singleton(_folders, settings, templates)
     executor = providers.Singleton(
@@ -172,6 +184,19 @@ class Container(containers.DeclarativeContainer):
         recorder=recorder,
         now=clock,
         run_timeout_s=settings.provided.run_timeout_s,
+        monitor=monitor,
+    )
+    exposition = providers.Singleton(
+        Exposition,
+        metrics.provided.registry,
+        providers.Factory(
+            Present,
+            admission=admission,
+            instances=instances,
+            recorder=recorder,
+            templates=templates,
+            providers=models.provided.health,
+        ),
     )
 
     drafting = providers.Factory(

@@ -20,6 +20,8 @@ async def running(container: Container) -> AsyncIterator[None]:
     async with AsyncExitStack() as opened:
         opened.callback(redacted.know(container.settings().secrets))
         container.vault()
+        if tracing := container.tracing():
+            opened.push_async_callback(tracing.aclose)
         opened.push_async_callback(container.engine().dispose)
         await upgrade(container.engine())
         opened.push_async_callback(container.egress().aclose)

@@ -1,9 +1,15 @@
-"""One log, on stderr: JSON lines for machines, coloured text where a person is looking."""
+"""One log, on stderr: JSON lines for machines, coloured text where a person is looking.
+
+On wish in a file too, as JSON lines.
+"""
 
 import asyncio
 import json
 import logging
 import sys
+from dataclasses import dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 
 import structlog
 from structlog.types import Processor
@@ -22,8 +28,24 @@ _CHATTY = (
 )
 
 
-def configure(level: str) -> None:
-    """Every logger of the process, structlog's and the standard library's, from here on."""
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    path: Path
+    max_bytes: int
+    backups: int
+
+    def opened(self) -> logging.Handler:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return RotatingFileHandler(
+            self.path, maxBytes=self.max_bytes, backupCount=self.backups, encoding="utf-8"
+        )
+
+
+def configure(level: str, file: LogFile | None = None) -> None:
+    """Every logger of the process, structlog's and the standard library's, from here on.
+
+    Raises OSError for a file that can't be written.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -40,19 +62,13 @@ def configure(level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *_rendering(for_people=sys.stderr.isatty()),
-            hide,
-        ],
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    handler.addFilter(_is_news)
+    handlers = [
+        _formatted(logging.StreamHandler(sys.stderr), shared, for_people=sys.stderr.isatty())
+    ]
+    if file:
+        handlers.append(_formatted(file.opened(), shared, for_people=False))
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = handlers
     root.setLevel(level)
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
@@ -60,6 +76,23 @@ def configure(level: str) -> None:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     logging.captureWarnings(True)
+
+
+def _formatted(
+    handler: logging.Handler, shared: list[Processor], *, for_people: bool
+) -> logging.Handler:
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_rendering(for_people=for_people),
+                hide,
+            ],
+        )
+    )
+    handler.addFilter(_is_news)
+    return handler
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -84,6 +84,14 @@ class Settings(BaseSettings):
     jwt_project_claim: str = "project_id"
     jwt_roles_claim: str = "roles"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_file: Path | None = None
+    """The log goes there too, as JSON lines, beside stderr."""
+    log_max_bytes: int = Field(default=10_000_000, ge=1_000)
+    """From this size on a log file is put aside and a new one begun."""
+    log_backups: int = Field(default=5, ge=1, le=1_000)
+    """How many log files that were put aside are kept."""
+    otel_endpoint: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """Base URL of the collector that gets the traces, over OTLP/HTTP; empty: there are none."""
     grace_s: int = Field(default=10, ge=0, le=3_600)
     """How long running answers may take to finish once the runtime is told to stop."""
     drain_delay_s: float = Field(default=0, ge=0, le=600)
@@ -191,7 +199,7 @@ class Settings(BaseSettings):
             raise ValueError("asks for a longer RUNTIME_JWT_SECRET: 48 bytes or 64")
         return value
 
-    @field_validator("url", "openai_base_url", "jwt_jwks_url")
+    @field_validator("url", "openai_base_url", "jwt_jwks_url", "otel_endpoint")
     @classmethod
     def _http(cls, value: str) -> str:
         if value and not _is_http(value):
@@ -270,6 +278,7 @@ class Settings(BaseSettings):
         shown["openai_base_url"] = _without_password(self.openai_base_url)
         shown["url"] = _without_password(self.url)
         shown["jwt_jwks_url"] = _without_password(self.jwt_jwks_url)
+        shown["otel_endpoint"] = _without_password(self.otel_endpoint)
         return {variable(name): _plain(value) for name, value in shown.items()}
 
 

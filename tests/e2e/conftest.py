@@ -12,7 +12,7 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing of the developer's own settings reaches a test."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("RUNTIME_", "OPENAI_")):
+            if name.startswith(("RUNTIME_", "OPENAI_", "OTEL_")):
                 patch.delenv(name)
         patch.chdir(tmp_path_factory.mktemp("nothing-here"))
         yield

@@ -24,6 +24,7 @@ from runtime.infrastructure.tools.service import BuiltinTools
 from tests.fakes_models import ScriptedModels, asks, events_of, made, says, text_of
 
 COMMAND = str(Path(sys.executable).with_name("agent-runtime"))
+PATHS = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
 TOKEN = "a-token-that-nobody-guesses"
 
 SUPPORT = """\
@@ -54,12 +55,7 @@ class Shell:
         return subprocess.Popen(
             [COMMAND, *arguments],
             cwd=self.folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-                **self.environment,
-                **variables,
-            },
+            env={**PATHS, **self.environment, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -127,6 +123,7 @@ def test_help_imports_no_framework() -> None:
     shown = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)
 
     heavy = {"fastapi", "langgraph", "pydantic", "sqlalchemy", "uvicorn", "yaml", "aiohttp"}
+    heavy |= {"opentelemetry", "prometheus_client"}
     assert not heavy & set(shown.stdout.split())
 
 

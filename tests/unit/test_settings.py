@@ -15,7 +15,7 @@ SECRET = "sixteen-letters!"
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
-        if name.startswith(("RUNTIME_", "OPENAI_")):
+        if name.startswith(("RUNTIME_", "OPENAI_", "OTEL_")):
             monkeypatch.delenv(name)
     return tmp_path
 

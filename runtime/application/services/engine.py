@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
@@ -33,6 +34,7 @@ from runtime.domain.events.runs import (
     RunStarted,
 )
 from runtime.domain.services.executor import AgentInstance, RunInput
+from runtime.domain.services.monitor import UNWATCHED, Monitor
 from runtime.domain.value_objects.answers import Answer
 from runtime.domain.value_objects.chat import FinishReason, GenerationOptions
 from runtime.domain.value_objects.ids import RunId, new_run_id
@@ -50,7 +52,9 @@ class ActiveRun:
     def __init__(self, engine: "Engine", agent: Agent, lease: Lease, command: ExecuteAgent) -> None:
         self.id: RunId = new_run_id()
         self.channel = RunChannel()
-        self.journal = RunJournal(self.id, agent, command, engine.now)
+        context = copy_context()
+        self._watch = context.run(engine.monitor.run, self.id, agent)
+        self.journal = RunJournal(self.id, agent, command, engine.now, self._watch)
         self._engine = engine
         self.agent = agent
         self.caller = command.caller
@@ -67,8 +71,8 @@ class ActiveRun:
         )
         self._finish_reason: FinishReason = "stop"
         self.record: Run | None = None
-        self.task = asyncio.create_task(self._run(), name=self.id)
-        self.task.add_done_callback(self._ended)
+        self.task = asyncio.create_task(self._run(), name=self.id, context=context)
+        self.task.add_done_callback(self._ended, context=context)
         engine.active.add(self)
 
     def cancel(self) -> None:
@@ -85,6 +89,7 @@ class ActiveRun:
         """A callback, because a task that is cancelled before its first step never runs."""
         end = RunCancelled() if task.cancelled() else task.result()
         self.record = self.journal.record(end)
+        self._watch.ended(self.record)
         self._engine.ended(self, self.record)
         self.channel.close(end)
 
@@ -217,11 +222,19 @@ class Engine:
     recorder: RunRecorder
     now: Callable[[], datetime]
     run_timeout_s: float
+    monitor: Monitor = UNWATCHED
     active: set[ActiveRun] = field(default_factory=set)
 
     async def start(self, agent: Agent, command: ExecuteAgent) -> Execution:
         """Raises Saturated, RateLimited, Draining, UnsupportedParameter, FixedParameter, and what
         building an instance raises."""
+        try:
+            return await self._start(agent, command)
+        except DomainError as error:
+            self.monitor.refused(agent, error)
+            raise
+
+    async def _start(self, agent: Agent, command: ExecuteAgent) -> Execution:
         caller = command.caller
         self.admission.enter(agent, caller, command.choices)
         try:

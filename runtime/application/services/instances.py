@@ -41,6 +41,7 @@ class InstanceCache:
         self._entries: OrderedDict[Key, Lease] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
         self._building: dict[Key, asyncio.Task[AgentInstance]] = {}
+        self.hits = self.misses = self.builds = self.failed_builds = self.evictions = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -49,7 +50,10 @@ class InstanceCache:
         """Raises what AgentExecutor.build raises; a failure is not remembered."""
         key = (agent.id, agent.spec.content_hash, self._executor.generation(agent))
         entry = self._entries.get(key)
-        if entry is None:
+        if entry is not None:
+            self.hits += 1
+        else:
+            self.misses += 1
             instance = await self._built(key, agent)
             entry = self._entries.get(key)
             if entry is None:
@@ -88,10 +92,18 @@ class InstanceCache:
         """One build however many ask; a caller that leaves does not stop it for the others."""
         task = self._building.get(key)
         if task is None:
-            task = asyncio.create_task(self._executor.build(agent))
+            task = asyncio.create_task(self._build(agent))
             self._building[key] = task
             task.add_done_callback(lambda _: self._building.pop(key, None))
         return await asyncio.shield(task)
+
+    async def _build(self, agent: Agent) -> AgentInstance:
+        self.builds += 1
+        try:
+            return await self._executor.build(agent)
+        except BaseException:
+            self.failed_builds += 1
+            raise
 
     def _evict_surplus(self) -> None:
         while len(self._entries) > self._size:
@@ -102,6 +114,7 @@ class InstanceCache:
 
     def _evict(self, entry: Lease) -> None:
         self._entries.pop(entry.key, None)
+        self.evictions += 1
         entry.evicted = True
         if not entry.users:
             self._close(entry)

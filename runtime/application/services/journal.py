@@ -14,9 +14,11 @@ from runtime.domain.events.runs import (
     RunFailed,
     StepFinished,
     TextDelta,
+    ToolCalled,
     ToolReturned,
     UsageReported,
 )
+from runtime.domain.services.monitor import RunWatch
 from runtime.domain.value_objects.chat import NO_USAGE
 from runtime.domain.value_objects.ids import RunId
 
@@ -25,12 +27,18 @@ class RunJournal:
     """Watches one run's events and sums them up; per token it does next to nothing."""
 
     def __init__(
-        self, id: RunId, agent: Agent, command: ExecuteAgent, now: Callable[[], datetime]
+        self,
+        id: RunId,
+        agent: Agent,
+        command: ExecuteAgent,
+        now: Callable[[], datetime],
+        watch: RunWatch,
     ) -> None:
         self._id = id
         self._agent = agent
         self._command = command
         self._now = now
+        self._watch = watch
         self._started_at = now()
         self._since = perf_counter()
         self._first_token_ms: float | None = None
@@ -58,7 +66,10 @@ class RunJournal:
                 self.steps.append(
                     StepRecord(event.name, event.status, event.duration_ms, event.attempts)
                 )
+            case ToolCalled():
+                self._watch.tool_called(event.call_id, event.name)
             case ToolReturned():
+                self._watch.tool_returned(event.call_id, event.status)
                 self.tools.append(ToolRecord(event.name, event.status, event.duration_ms))
             case _ if isinstance(event, OUTPUT) and self._first_token_ms is None:
                 self._first_token_ms = self.elapsed_ms

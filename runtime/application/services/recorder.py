@@ -26,11 +26,18 @@ class RunRecorder:
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self.lost = 0
+
+    @property
+    def backlog(self) -> int:
+        """Records that no write was begun for, or whose write failed."""
+        return len(self._waiting)
 
     def add(self, run: Run) -> None:
         self._waiting.append(run)
         if len(self._waiting) > MOST_WAITING:
             lost = self._waiting.pop(0)
+            self.lost += 1
             logger.error("run record %s given up: the database is away for too long", lost.id)
         self._wake.set()
 
@@ -85,4 +92,5 @@ class RunRecorder:
             except DatabaseUnavailable:
                 self._waiting.append(run)
             except Exception:
+                self.lost += 1
                 logger.exception("run record %s is given up", run.id)

@@ -1,6 +1,6 @@
 """The model service: the only way from an agent to an LLM."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -23,6 +23,8 @@ class ModelCall:
     stream: bool = True
     """False lets the provider send the answer in one piece, which costs less: it comes as the
     same deltas, fewer of them."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What goes along with the request, such as the trace it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,11 +173,13 @@ class Endpoint:
         self._connect_s = connect_s
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, body: bytes) -> aiohttp.ClientResponse:
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Redirects are answers like others. Raises EgressRefused, and what aiohttp raises."""
         if self._session is None:
             self._session = self._client.session(self._connect_s, self._headers)
-        return await self._session.post(self._url, data=body, allow_redirects=False)
+        return await self._session.post(
+            self._url, data=body, headers=headers, allow_redirects=False
+        )
 
     async def aclose(self) -> None:
         if self._session is not None:

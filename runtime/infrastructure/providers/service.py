@@ -1,5 +1,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from time import perf_counter
 
 import stamina
 import stamina.instrumentation
@@ -19,7 +21,8 @@ from runtime.domain.events.runs import (
     UsageReported,
 )
 from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ProviderHealth
-from runtime.domain.value_objects.chat import Message, Usage
+from runtime.domain.services.monitor import UNWATCHED, CallEnd, Monitor
+from runtime.domain.value_objects.chat import NO_USAGE, Message, Usage
 from runtime.infrastructure.providers.base import Provider
 
 PATIENCE_S = 10.0
@@ -39,6 +42,7 @@ class PooledModelService:
         *,
         attempts: int = 3,
         backoff_s: float = 0.2,
+        monitor: Monitor = UNWATCHED,
     ) -> None:
         """`backoff_s` is the first wait, doubled every time; up to twice as long by jitter.
 
@@ -50,6 +54,7 @@ class PooledModelService:
         self._default_model = default_model
         self._attempts = attempts
         self._backoff_s = backoff_s
+        self._monitor = monitor
         self._failing: set[str] = set()
         self.check(None)
 
@@ -68,22 +73,27 @@ class PooledModelService:
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
         provider, model = self._resolve(call.model)
+        watch = self._monitor.model_call(provider.name, model, call.options, stream=call.stream)
+        if watch.headers:
+            call = replace(call, headers=watch.headers)
+        tally = _Tally()
         try:
-            events, event = await self._begin(provider, call, model)
+            events, event = await self._begin(provider, call, model, tally)
             async with aclosing(events):
                 step = events.__anext__
                 characters = 0
-                reported = False
                 while True:
                     kind = type(event)
                     if kind is TextDelta:
                         characters += len(event.text)  # type: ignore[union-attr] # by `kind`
                     elif isinstance(event, UsageReported):
-                        reported = True
+                        tally.usage = event
                     elif isinstance(event, ModelFinished):
                         self._failing.discard(provider.name)
-                        if not reported:
-                            yield _estimate(call, characters, event.model)
+                        if tally.usage is None:
+                            tally.usage = _estimate(call, characters, event.model)
+                            yield tally.usage
+                        tally.finished, tally.outcome = event, "success"
                         yield event
                         return
                     else:
@@ -92,10 +102,19 @@ class PooledModelService:
                     event = await step()
         except StopAsyncIteration:
             self._failing.add(provider.name)
-            raise _unfinished(provider) from None
-        except _FAULTS_OF_PROVIDER:
-            self._failing.add(provider.name)
+            error = _unfinished(provider)
+            tally.outcome = error.code
+            raise error from None
+        except DomainError as error:
+            if isinstance(error, _FAULTS_OF_PROVIDER):
+                self._failing.add(provider.name)
+            tally.outcome = error.code
             raise
+        except Exception:
+            tally.outcome = "internal_error"
+            raise
+        finally:
+            watch.ended(tally.end())
 
     def _resolve(self, model: str | None) -> tuple[Provider, str]:
         name, slash, rest = (model or self._default_model).partition("/")
@@ -110,7 +129,7 @@ class PooledModelService:
         return provider, rest or provider.default_model
 
     async def _begin(
-        self, provider: Provider, call: ModelCall, model: str
+        self, provider: Provider, call: ModelCall, model: str, tally: "_Tally"
     ) -> tuple[AsyncGenerator[ModelEvent], ModelEvent]:
         """The stream and its first event: until there is one, nothing is lost by trying again."""
         async for attempt in stamina.retry_context(
@@ -122,10 +141,36 @@ class PooledModelService:
             wait_jitter=self._backoff_s,
         ):
             with attempt:
+                tally.attempts += 1
                 events = provider.stream(call, model)
-                return events, await anext(events)
+                first = await anext(events)
+                tally.first_event_s = perf_counter() - tally.since
+                return events, first
         # The retry loop just ends when a stream does so before its first event.
         raise _unfinished(provider)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is known of a call when it ends."""
+
+    since: float = field(default_factory=perf_counter)
+    attempts: int = 0
+    first_event_s: float | None = None
+    usage: UsageReported | None = None
+    finished: ModelFinished | None = None
+    outcome: str = "cancelled"
+
+    def end(self) -> CallEnd:
+        return CallEnd(
+            self.outcome,
+            perf_counter() - self.since,
+            self.first_event_s,
+            max(0, self.attempts - 1),
+            self.usage.usage if self.usage else NO_USAGE,
+            self.finished.model if self.finished else None,
+            self.finished.reason if self.finished else None,
+        )
 
 
 def _delay(error: BaseException) -> bool | float:

@@ -16,7 +16,7 @@ from runtime.infrastructure.web.middleware import (
     RequestContext,
 )
 from runtime.infrastructure.web.openai import chat, models
-from runtime.infrastructure.web.routes import agents, keys, runs, system, templates
+from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
 called as ordinary OpenAI models."""
@@ -35,6 +35,8 @@ def create_app(container: Container) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's own records refused inputs and errors' texts, wherever a global provider is set.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.container = container
     errors.install(app)
@@ -46,6 +48,7 @@ def create_app(container: Container) -> FastAPI:
         runs.router,
         keys.router,
         system.router,
+        metrics.router,
         docs.router,
     )
     # FastAPI keeps included routers closed; a refused method is answered with the open ones.
@@ -61,7 +64,7 @@ def create_app(container: Container) -> FastAPI:
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(BrowserGuard, hosts=_hosts(settings))
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, monitor=container.request_monitor())
     return app
 
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runtime.domain.errors import Forbidden
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.infrastructure.web import errors
+from runtime.infrastructure.web.observing import RequestMonitor
 from runtime.infrastructure.web.security import SECURITY_HEADERS, UNLESS_SET
 
 logger = logging.getLogger(__name__)
@@ -28,15 +29,17 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 class RequestContext:
     """Gives the request its id and its log line, the response its headers."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, monitor: RequestMonitor) -> None:
         self._app = app
+        self._monitor = monitor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         since = perf_counter()
-        asked = Headers(scope=scope).get("x-request-id", "")
+        headers_in = Headers(scope=scope)
+        asked = headers_in.get("x-request-id", "")
         request_id = asked if _SANE_ID.fullmatch(asked) else f"req_{uuid7_hex()}"
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
@@ -49,6 +52,7 @@ class RequestContext:
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        self._monitor.began(headers_in.get("traceparent"))
         try:
             # A HEAD is answered as a GET; the server leaves its body out.
             asked_for = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
@@ -60,12 +64,17 @@ class RequestContext:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             await errors.response(error, scope["path"])(scope, receive, send_with_headers)
         finally:
+            duration_s = perf_counter() - since
+            # An answer that never began is the server's 500, made outside of here.
+            self._monitor.ended(scope["method"], _route(scope), status or 500, duration_s)
+            run_id = scope["state"].get("run_id")
             log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                duration_ms=round((perf_counter() - since) * 1_000, 1),
+                duration_ms=round(duration_s * 1_000, 1),
+                **({"run_id": run_id} if run_id else {}),
             )
 
 
@@ -145,6 +154,10 @@ def _headers(message: Message, request_id: str, since: float) -> list[tuple[byte
         (b"x-request-id", request_id.encode()),
         (b"openai-processing-ms", b"%d" % took_ms),
     ]
+
+
+def _route(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", "unmatched")
 
 
 def _host_name(host: str) -> str:

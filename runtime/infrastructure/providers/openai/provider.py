@@ -77,7 +77,7 @@ class OpenAIProvider:
         source: _Source | None = None
         try:
             async with asyncio.timeout_at(due):
-                response = await self._endpoint.post(body)
+                response = await self._endpoint.post(body, call.headers)
             source = _Source(response.content, due)
             if response.status != HTTPStatus.OK:
                 raise await self._refusal(response, source, model)

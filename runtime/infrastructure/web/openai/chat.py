@@ -58,11 +58,13 @@ async def create_chat_completion(
     command = _command(body, caller)
     details = _wants_details(request, command)
     if body.stream:
-        execution = await unless_disconnected(request, _opened(execute, command))
+        execution = await unless_disconnected(request, _opened(request, execute, command))
         usage = bool(body.stream_options and body.stream_options.include_usage)
         frames = _Frames(execution, body.model, with_usage=usage, with_details=details)
         return EventStream(frames.stream(), execution.cancel)
-    answer = await unless_disconnected(request, _whole(execute, command, with_details=details))
+    answer = await unless_disconnected(
+        request, _whole(request, execute, command, with_details=details)
+    )
     return JsonResponse(answer)
 
 
@@ -99,9 +101,12 @@ def _wants_details(request: Request, command: ExecuteAgent) -> bool:
     return not bearer or not command.metadata.keys().isdisjoint(("session_id", "user_id"))
 
 
-async def _opened(execute: ExecuteAgentHandler, command: ExecuteAgent) -> Execution:
+async def _opened(
+    request: Request, execute: ExecuteAgentHandler, command: ExecuteAgent
+) -> Execution:
     """With its first output there, so that a refusal still gets its HTTP status."""
     execution = await execute(command)
+    request.state.run_id = execution.id
     try:
         await execution.ready(HEADERS_WITHIN_S)
     except BaseException:
@@ -111,9 +116,10 @@ async def _opened(execute: ExecuteAgentHandler, command: ExecuteAgent) -> Execut
 
 
 async def _whole(
-    execute: ExecuteAgentHandler, command: ExecuteAgent, *, with_details: bool
+    request: Request, execute: ExecuteAgentHandler, command: ExecuteAgent, *, with_details: bool
 ) -> dict[str, Any]:
     execution = await execute(command)
+    request.state.run_id = execution.id
     try:
         answers = await execution.answers()
     finally:

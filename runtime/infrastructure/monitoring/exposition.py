@@ -1,0 +1,116 @@
+"""The text of `/metrics`: what was counted, and what the parts are like at that moment."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+
+from runtime.application.services.admission import Admission
+from runtime.application.services.instances import InstanceCache
+from runtime.application.services.recorder import RunRecorder
+from runtime.domain.services.models import ProviderHealth
+from runtime.domain.services.templates import TemplateCatalog
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPEN_METRICS = "application/openmetrics-text"
+
+
+@dataclass(frozen=True)
+class Present:
+    admission: Admission
+    instances: InstanceCache
+    recorder: RunRecorder
+    templates: TemplateCatalog
+    providers: Callable[[], Sequence[ProviderHealth]]
+
+    def __call__(self) -> Sequence[Metric]:
+        return [*self._runs(), *self._instances(), *self._records(), *self._templates()]
+
+    def _runs(self) -> Iterator[Metric]:
+        admission = self.admission
+        yield _gauge("running_runs", "Runs that go on.", admission.running)
+        limits = GaugeMetricFamily(
+            "agent_runtime_admission_limit", "Most runs at once.", labels=["of"]
+        )
+        limits.add_metric(["process"], admission.process_limit)
+        limits.add_metric(["agent"], admission.agent_limit)
+        yield limits
+        yield _gauge("draining", "1: no new runs are taken.", not admission.open)
+        healthy = GaugeMetricFamily(
+            "agent_runtime_provider_healthy",
+            "0: the provider's most recent call failed.",
+            labels=["provider"],
+        )
+        for each in self.providers():
+            healthy.add_metric([each.provider], each.status == "healthy")
+        yield healthy
+
+    def _instances(self) -> Iterator[Metric]:
+        cache = self.instances
+        yield _gauge("instances", "Agent versions kept ready to run.", len(cache))
+        yield _counter("agent_cache_hits", "Runs whose agent was ready.", cache.hits)
+        yield _counter("agent_cache_misses", "Runs whose agent was not.", cache.misses)
+        builds = CounterMetricFamily(
+            "agent_runtime_instance_builds", "Agents made ready.", labels=["outcome"]
+        )
+        builds.add_metric(["success"], cache.builds - cache.failed_builds)
+        builds.add_metric(["error"], cache.failed_builds)
+        yield builds
+        yield _counter(
+            "agent_runtime_instance_evictions",
+            "Ready agents given up: idle, surplus or replaced.",
+            cache.evictions,
+        )
+
+    def _records(self) -> Iterator[Metric]:
+        yield _gauge(
+            "recorder_backlog", "Run records that wait to be written.", self.recorder.backlog
+        )
+        yield _counter(
+            "agent_runtime_run_records_lost", "Run records given up.", self.recorder.lost
+        )
+
+    def _templates(self) -> Iterator[Metric]:
+        problems = self.templates.problems()
+        yield _gauge("template_problems", "Template files that do not load.", len(problems))
+
+
+def _gauge(name: str, about: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"agent_runtime_{name}", about, value=value)
+
+
+def _counter(name: str, about: str, value: float) -> Metric:
+    return CounterMetricFamily(name, about, value=value)
+
+
+class _Latest(Collector):
+    """What was read of the running parts a moment ago."""
+
+    def __init__(self) -> None:
+        self.metrics: Sequence[Metric] = ()
+
+    def collect(self) -> Iterable[Metric]:
+        return self.metrics
+
+
+class Exposition:
+    def __init__(
+        self, registry: CollectorRegistry, present: Callable[[], Sequence[Metric]]
+    ) -> None:
+        self._registry = registry
+        self._present = present
+        self._latest = _Latest()
+        registry.register(self._latest)
+
+    async def render(self, accept: str) -> tuple[bytes, str]:
+        """The text and its content type: OpenMetrics for whoever accepts it, else Prometheus."""
+        self._latest.metrics = self._present()
+        open_metrics = OPEN_METRICS in accept
+        # In a thread: with hundreds of agents it takes tens of milliseconds.
+        write = openmetrics.generate_latest if open_metrics else generate_latest
+        text: bytes = await asyncio.to_thread(write, self._registry)
+        return text, openmetrics.CONTENT_TYPE_LATEST if open_metrics else TEXT
