@@ -1,6 +1,7 @@
 """Credentials over real sockets: the life of a key, JWTs, and what a start is refused for."""
 
 import asyncio
+import hmac
 import json
 import os
 import re
@@ -222,6 +223,13 @@ def by_secret(secret: str = SHARED, algorithm: str = "HS256", **changed: object)
     return jwt.encode(claims(**changed), secret, algorithm=algorithm)
 
 
+def signed(header: Json, secret: bytes) -> str:
+    """By HMAC-SHA256, whatever libraries think of the header or of the secret."""
+    text = f"{part(header)}.{part(claims())}"
+    signature = hmac.digest(secret, text.encode(), "sha256")
+    return f"{text}.{urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
 @pytest.fixture
 async def by_shared_secret(tmp_path: Path) -> AsyncIterator[Served]:
     async with serving(
@@ -285,6 +293,7 @@ async def test_a_jwt_is_its_user_with_the_roles_it_names(by_shared_secret: Serve
         made = await http.post("/v1/agents", json=draft)
         assert (made.status_code, made.json()["owner_id"]) == (201, "ann")
         assert (await http.post("/v1/agents", json={**draft, "id": "x"})).status_code == 403
+    assert await status(served, signed({"alg": "HS256"}, SHARED.encode())) == 200
     for changed, expected in (
         ({"roles": None}, 403),
         ({"roles": "viewer"}, 403),
@@ -322,8 +331,8 @@ FORGED: dict[str, Callable[[], str]] = {
     "unknown extension": lambda: jwt.encode(
         claims(), SHARED, "HS256", headers={"crit": ["exp-2"], "exp-2": 1}
     ),
-    "an extension that libraries know": lambda: jwt.encode(
-        claims(), SHARED, "HS256", headers={"crit": ["b64"], "b64": True}
+    "an extension that libraries know": lambda: signed(
+        {"alg": "HS256", "crit": ["b64"], "b64": True}, SHARED.encode()
     ),
     "a token in parts": lambda: by_secret().rpartition(".")[0],
     "a changed payload": lambda: by_secret().replace(
@@ -336,9 +345,11 @@ FORGED: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.mark.parametrize("forged", FORGED)
-async def test_a_forged_or_stale_jwt_is_refused(by_shared_secret: Served, forged: str) -> None:
-    assert await status(by_shared_secret, FORGED[forged]()) == 401
+async def test_forged_and_stale_jwts_are_refused(by_shared_secret: Served) -> None:
+    taken = [
+        name for name, forge in FORGED.items() if await status(by_shared_secret, forge()) != 401
+    ]
+    assert taken == []
 
 
 async def test_keys_of_an_issuer_are_read_when_needed(by_key_set: Served, issuer: Issuer) -> None:
@@ -353,10 +364,7 @@ async def test_a_public_key_is_no_secret(by_key_set: Served) -> None:
     """The classic confusion: HS256 over the bytes of the RSA key that everybody knows."""
     pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     for secret in (pem, pem.strip(), json.dumps(public(RSA, "one")).encode()):
-        signed = f"{part({'alg': 'HS256', 'kid': 'one'})}.{part(claims())}"
-        mac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-        signature = urlsafe_b64encode(mac.sign(signed.encode(), secret)).rstrip(b"=").decode()
-        assert await status(by_key_set, f"{signed}.{signature}") == 401
+        assert await status(by_key_set, signed({"alg": "HS256", "kid": "one"}, secret)) == 401
 
 
 async def test_a_key_of_another_kind_or_name_is_refused(by_key_set: Served) -> None:
