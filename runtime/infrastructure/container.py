@@ -112,7 +112,7 @@ class Container(containers.DeclarativeContainer):
         CredentialAuthenticator,
         settings.provided.tokens,
         providers.Factory(SqlKeyRing, engine),
-        secret_key,
+        providers.List(secret_key),
         providers.Singleton(token_verifier, settings),
         clock,
     )

@@ -45,14 +45,15 @@ class CredentialAuthenticator(Authenticator):
         self,
         tokens: Sequence[str],
         keys: KeyRing,
-        secret: bytes,
+        secrets: Sequence[bytes],
         jwt: TokenVerifier | None,
         now: Callable[[], datetime],
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        """`secrets`: the runtime's own key, then those that it replaces."""
         self._tokens = [token.encode() for token in tokens]
         self._keys = keys
-        self._secret = secret
+        self._secrets = secrets
         self._jwt = jwt
         self._now = now
         self._clock = clock
@@ -115,7 +116,7 @@ class CredentialAuthenticator(Authenticator):
         key = await self._keys.find(text.prefix)
         now = self._now()
         # Compared for an unknown prefix too, so that the time does not tell the known ones.
-        matches = text.matches(key.digest if key else "", self._secret)
+        matches = any([text.matches(key.digest if key else "", each) for each in self._secrets])
         if key is None or not matches or not key.live_at(now):
             raise Unauthenticated(INVALID)
         if key.last_used_at is None or key.last_used_at < now - USED_EVERY:

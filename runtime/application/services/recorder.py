@@ -8,7 +8,7 @@ from runtime.domain.repositories.runs import RunLog
 
 logger = logging.getLogger(__name__)
 
-BATCH_EVERY_S = 0.05
+BATCH_EVERY_S = 0.2
 RETRY_EVERY_S = 1.0
 MOST_WAITING = 20_000
 """While the database is away; beyond it the oldest records are given up, and the log says so."""

@@ -14,7 +14,8 @@ def provided(pick: Callable[[Container], T]) -> Any:  # noqa: ANN401 - FastAPI's
     `@inject` resolves through module globals, so two apps in one process share the last container.
     """
 
-    def dependency(request: Request) -> T:
+    # Async although it awaits nothing: FastAPI sends a plain function to a thread, every time.
+    async def dependency(request: Request) -> T:
         container: Container = request.app.state.container
         return pick(container)
 

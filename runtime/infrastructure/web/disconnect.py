@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import Awaitable
-from contextlib import suppress
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -13,21 +12,23 @@ async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
 
     The body must have been read. Raises ClientDisconnect.
     """
-    working = asyncio.ensure_future(work)
-    watching = asyncio.create_task(_gone(request))
+    worker = asyncio.current_task()
+    assert worker is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        worker.cancel()
+
+    watching = asyncio.create_task(watch())
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if gone and not worker.uncancel():
+            raise ClientDisconnect from None
+        raise
     finally:
-        for task in (working, watching):
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()

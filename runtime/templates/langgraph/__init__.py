@@ -12,5 +12,13 @@ class Greeter(LangGraphTemplate):
 from runtime.templates.langgraph.base import LangGraphTemplate
 from runtime.templates.langgraph.chat_model import NOSTREAM, RuntimeChatModel
 from runtime.templates.langgraph.messages import from_langchain, to_langchain
+from runtime.templates.langgraph.single import SingleNodeTemplate
 
-__all__ = ["NOSTREAM", "LangGraphTemplate", "RuntimeChatModel", "from_langchain", "to_langchain"]
+__all__ = [
+    "NOSTREAM",
+    "LangGraphTemplate",
+    "RuntimeChatModel",
+    "SingleNodeTemplate",
+    "from_langchain",
+    "to_langchain",
+]

@@ -95,12 +95,9 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             "recursion_limit": self.round_limit(),
             "metadata": {"run_id": input.run_id},
         }
-        steps = _Steps(scope)
+        steps = self._steps(scope)
         start = self.graph_input(input)
-        # A node may return the conversation along with its answer: that is nothing new.
-        for message in _answers(start):
-            message.id = message.id or f"in_{uuid7_hex()}"
-            scope.shown.add(message.id)
+        self._mark_known(start, scope)
         parts: AsyncIterator[Any] = self.graph.astream(start, config, stream_mode=self._modes())
         state: object = None
         async for mode, part in parts:
@@ -112,10 +109,23 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
                 await steps.started(part)
             else:
                 await steps.finished(part)
-                for message in _answers(part["result"]) if self.answer_key is None else ():
-                    await _show(message, scope)
+                await self._show_answers(part["result"], scope)
         if self.answer_key is not None:
             await scope.say(_value_text(state, self.answer_key))
+
+    def _steps(self, scope: RunScope) -> "_Steps":
+        return _Steps(scope)
+
+    def _mark_known(self, start: object, scope: RunScope) -> None:
+        """A node may return the conversation along with its answer: that is nothing new."""
+        for message in _answers(start):
+            message.id = message.id or f"in_{uuid7_hex()}"
+            scope.shown.add(message.id)
+
+    async def _show_answers(self, result: object, scope: RunScope) -> None:
+        if self.answer_key is None:
+            for message in _answers(result):
+                await _show(message, scope)
 
     def _modes(self) -> Sequence[Any]:
         if self.answer_key is not None:
@@ -172,7 +182,7 @@ def _answers(result: object) -> Iterator[AIMessage]:
     """Assistant messages in what a node returned."""
     if isinstance(result, AIMessage):
         yield result
-    elif isinstance(result, Mapping):
+    elif isinstance(result, dict):
         for value in result.values():
             yield from _answers(value)
     elif isinstance(result, list | tuple):

@@ -14,6 +14,7 @@ from langchain_core.callbacks import (
     AsyncCallbackManagerForLLMRun,
     BaseCallbackManager,
     CallbackManagerForLLMRun,
+    Callbacks,
 )
 from langchain_core.callbacks.manager import BaseRunManager
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -184,10 +185,11 @@ class RuntimeChatModel(BaseChatModel):
         """Where nobody listens to langchain's callbacks, which is the rule, without them."""
         merged = ensure_config(config)
         manager = merged.get("callbacks")
-        if not isinstance(manager, BaseCallbackManager) or manager.handlers:
+        if _is_heard(manager):
             return await super().ainvoke(input, config, stop=stop, **kwargs)
         messages = self._convert_input(input).to_messages()
-        tags = (*merged.get("tags", ()), *manager.inheritable_tags)
+        inherited = manager.inheritable_tags if isinstance(manager, BaseCallbackManager) else ()
+        tags = (*merged.get("tags", ()), *inherited, *(self.tags or ()))
         return await self._answer(messages, stop, kwargs, aloud=NOSTREAM not in tags)
 
     async def _agenerate(
@@ -299,6 +301,13 @@ def _tool_spec(tool: dict[str, Any] | type | Callable[..., Any] | BaseTool | Too
         function.get("parameters", {}),
         function.get("strict"),
     )
+
+
+def _is_heard(callbacks: Callbacks) -> bool:
+    """Whether somebody listens. Outside of a run and of a graph langchain has yet to find out."""
+    if isinstance(callbacks, BaseCallbackManager):
+        return bool(callbacks.handlers)
+    return bool(callbacks) or CURRENT.get() is None
 
 
 def _is_aloud(run_manager: BaseRunManager | None) -> bool:

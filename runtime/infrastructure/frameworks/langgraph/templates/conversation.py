@@ -1,10 +1,11 @@
+from functools import cached_property
 from typing import Any, Literal
 
-from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph import MessagesState
 from pydantic import Field
 
 from runtime.templates.config import GenerationConfig, StrictConfig
-from runtime.templates.langgraph import LangGraphTemplate
+from runtime.templates.langgraph import SingleNodeTemplate
 
 Tone = Literal["friendly", "professional", "concise", "empathetic"]
 
@@ -99,7 +100,7 @@ class ConversationConfig(GenerationConfig):
     )
 
 
-class ConversationTemplate(LangGraphTemplate[ConversationConfig]):
+class ConversationTemplate(SingleNodeTemplate[ConversationConfig]):
     """A customer service bot: role, tone, languages, known answers, and when to hand over."""
 
     template_id = "customer-service-bot"
@@ -107,14 +108,11 @@ class ConversationTemplate(LangGraphTemplate[ConversationConfig]):
     agent_type = "conversation"
     Config = ConversationConfig
 
-    def build_graph(self) -> StateGraph[Any, Any, Any, Any]:
-        self._prompt = system_prompt(self.config)
-        graph = StateGraph(MessagesState)
-        graph.add_node("answer", self._answer)
-        graph.add_edge(START, "answer")
-        return graph
+    @cached_property
+    def _prompt(self) -> str:
+        return system_prompt(self.config)
 
-    async def _answer(self, state: MessagesState) -> dict[str, Any]:
+    async def answer(self, state: MessagesState) -> dict[str, Any]:
         talk = state["messages"]
         system = self._prompt
         if self.config.greeting and not any(message.type == "ai" for message in talk):

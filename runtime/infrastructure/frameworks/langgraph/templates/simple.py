@@ -1,10 +1,10 @@
 from typing import Any
 
-from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph import MessagesState
 from pydantic import Field
 
 from runtime.templates.config import GenerationConfig
-from runtime.templates.langgraph import LangGraphTemplate
+from runtime.templates.langgraph import SingleNodeTemplate
 
 
 class SimpleConfig(GenerationConfig):
@@ -25,7 +25,7 @@ class SimpleConfig(GenerationConfig):
     )
 
 
-class SimpleTemplate(LangGraphTemplate[SimpleConfig]):
+class SimpleTemplate(SingleNodeTemplate[SimpleConfig]):
     """One model call per answer, with a system prompt of your own. The fastest way to an agent."""
 
     template_id = "langgraph-simple-test"
@@ -33,13 +33,7 @@ class SimpleTemplate(LangGraphTemplate[SimpleConfig]):
     agent_type = "conversation"
     Config = SimpleConfig
 
-    def build_graph(self) -> StateGraph[Any, Any, Any, Any]:
-        graph = StateGraph(MessagesState)
-        graph.add_node("answer", self._answer)
-        graph.add_edge(START, "answer")
-        return graph
-
-    async def _answer(self, state: MessagesState) -> dict[str, Any]:
+    async def answer(self, state: MessagesState) -> dict[str, Any]:
         messages = self.conversation(
             state["messages"],
             system=self.config.system_prompt,
