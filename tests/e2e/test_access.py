@@ -313,6 +313,7 @@ MATRIX = [
     Row("DELETE /v1/keys/{id}", "key", "404 404 200 404 200 404"),
     Row("GET /v1/schema", "none", EVERYBODY),
     Row("GET /v1/health", "none", EVERYBODY),
+    Row("GET /metrics", "none", EVERYBODY),
     Row("GET /healthz", "none", EVERYBODY),
     Row("GET /readyz", "none", EVERYBODY),
 ]

@@ -1,6 +1,7 @@
 """Credentials over real sockets: the life of a key, JWTs, and what a start is refused for."""
 
 import asyncio
+import hmac
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -115,11 +117,15 @@ async def test_a_revoked_key_is_refused_at_once_here_and_within_5_s_elsewhere(
 
 async def test_an_expired_key_is_refused(replicas: tuple[Served, Served]) -> None:
     one, _ = replicas
-    made = await make(one, expires_in_s=1)
-    assert await status(one, made["key"]) == 200
+    lasting, brief = await make(one), await make(one, expires_in_s=1)
 
-    await asyncio.sleep(1.01)
-    assert await status(one, made["key"]) == 401
+    while await status(one, brief["key"]) == 200:
+        assert datetime.now(UTC) < datetime.fromisoformat(brief["expires_at"]) + timedelta(
+            seconds=WITHIN_S
+        )
+        await asyncio.sleep(0.05)
+    assert datetime.now(UTC) >= datetime.fromisoformat(brief["expires_at"])
+    assert await status(one, lasting["key"]) == 200
 
 
 async def test_what_is_not_exactly_a_key_is_refused_with_one_answer(
@@ -222,6 +228,13 @@ def by_secret(secret: str = SHARED, algorithm: str = "HS256", **changed: object)
     return jwt.encode(claims(**changed), secret, algorithm=algorithm)
 
 
+def signed(header: Json, secret: bytes) -> str:
+    """By HMAC-SHA256, whatever libraries think of the header or of the secret."""
+    text = f"{part(header)}.{part(claims())}"
+    signature = hmac.digest(secret, text.encode(), "sha256")
+    return f"{text}.{urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
 @pytest.fixture
 async def by_shared_secret(tmp_path: Path) -> AsyncIterator[Served]:
     async with serving(
@@ -285,6 +298,7 @@ async def test_a_jwt_is_its_user_with_the_roles_it_names(by_shared_secret: Serve
         made = await http.post("/v1/agents", json=draft)
         assert (made.status_code, made.json()["owner_id"]) == (201, "ann")
         assert (await http.post("/v1/agents", json={**draft, "id": "x"})).status_code == 403
+    assert await status(served, signed({"alg": "HS256"}, SHARED.encode())) == 200
     for changed, expected in (
         ({"roles": None}, 403),
         ({"roles": "viewer"}, 403),
@@ -322,8 +336,8 @@ FORGED: dict[str, Callable[[], str]] = {
     "unknown extension": lambda: jwt.encode(
         claims(), SHARED, "HS256", headers={"crit": ["exp-2"], "exp-2": 1}
     ),
-    "an extension that libraries know": lambda: jwt.encode(
-        claims(), SHARED, "HS256", headers={"crit": ["b64"], "b64": True}
+    "an extension that libraries know": lambda: signed(
+        {"alg": "HS256", "crit": ["b64"], "b64": True}, SHARED.encode()
     ),
     "a token in parts": lambda: by_secret().rpartition(".")[0],
     "a changed payload": lambda: by_secret().replace(
@@ -336,9 +350,11 @@ FORGED: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.mark.parametrize("forged", FORGED)
-async def test_a_forged_or_stale_jwt_is_refused(by_shared_secret: Served, forged: str) -> None:
-    assert await status(by_shared_secret, FORGED[forged]()) == 401
+async def test_forged_and_stale_jwts_are_refused(by_shared_secret: Served) -> None:
+    taken = [
+        name for name, forge in FORGED.items() if await status(by_shared_secret, forge()) != 401
+    ]
+    assert taken == []
 
 
 async def test_keys_of_an_issuer_are_read_when_needed(by_key_set: Served, issuer: Issuer) -> None:
@@ -353,10 +369,7 @@ async def test_a_public_key_is_no_secret(by_key_set: Served) -> None:
     """The classic confusion: HS256 over the bytes of the RSA key that everybody knows."""
     pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     for secret in (pem, pem.strip(), json.dumps(public(RSA, "one")).encode()):
-        signed = f"{part({'alg': 'HS256', 'kid': 'one'})}.{part(claims())}"
-        mac = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
-        signature = urlsafe_b64encode(mac.sign(signed.encode(), secret)).rstrip(b"=").decode()
-        assert await status(by_key_set, f"{signed}.{signature}") == 401
+        assert await status(by_key_set, signed({"alg": "HS256", "kid": "one"}, secret)) == 401
 
 
 async def test_a_key_of_another_kind_or_name_is_refused(by_key_set: Served) -> None:
@@ -376,21 +389,15 @@ async def test_a_key_of_another_kind_or_name_is_refused(by_key_set: Served) -> N
         assert await status(by_key_set, token) == 401
 
 
-async def test_a_rotated_key_is_found_and_unknown_ones_ask_no_oftener(
-    tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+async def test_a_rotated_key_is_found_and_a_withdrawn_one_is_not(
+    by_key_set: Served, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jwks, "AGAIN_AFTER_S", 0.5)
-    async with serving(
-        tmp_path, jwt_jwks_url=issuer.url, jwt_issuer=ISSUER, jwt_audience=AUDIENCE
-    ) as served:
-        assert await status(served, by_rsa()) == 200
-        issuer.keys = [public(NEXT_RSA, "two")]
-        for n in range(20):
-            assert await status(served, by_rsa(kid=f"unknown-{n}")) == 401
-        assert issuer.asked <= 2
-        await asyncio.sleep(0.5)
-        assert await status(served, by_rsa(kid="two", key=NEXT_RSA)) == 200
-        assert await status(served, by_rsa(sub="ben")) == 401
+    monkeypatch.setattr(jwks, "AGAIN_AFTER_S", 0)
+    assert await status(by_key_set, by_rsa()) == 200
+
+    issuer.keys = [public(NEXT_RSA, "two")]
+    assert await status(by_key_set, by_rsa(kid="two", key=NEXT_RSA)) == 200
+    assert await status(by_key_set, by_rsa(sub="ben")) == 401
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"keys": 5}', b"x" * 1_000_001])

@@ -18,7 +18,7 @@ from runtime.domain.value_objects.identity import LOCAL_ADMIN, PLATFORM, Princip
 from runtime.domain.value_objects.ids import KeyId, UserId
 from tests.fakes import MemoryKeyRing, MemoryStore, Published, memory_unit_of_work
 
-SECRET = b"the runtime's own"
+SECRETS = (b"the runtime's own", b"the one before")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TOKENS = ("the-platform-s-token", "the-next-one")
 WITHIN_S = 5.0
@@ -64,12 +64,13 @@ class Door:
     tokens: Collection[str] = ()
     jwt: TokenVerifier | None = None
     elapsed_s: float = 0
+    secret: bytes = SECRETS[0]
     store: MemoryStore = field(default_factory=MemoryStore)
 
     def __post_init__(self) -> None:
         self.ring = CountingRing(self.store)
         self.authenticator = CredentialAuthenticator(
-            tuple(self.tokens), self.ring, [SECRET], self.jwt, self.now, lambda: self.elapsed_s
+            tuple(self.tokens), self.ring, SECRETS, self.jwt, self.now, lambda: self.elapsed_s
         )
 
     def now(self) -> datetime:
@@ -85,7 +86,7 @@ class Door:
             roles=frozenset({Role.EDITOR}),
             lifetime=timedelta(seconds=lifetime_s) if lifetime_s else None,
         )
-        created = await CreateKeyHandler(uow, self.now, SECRET)(command)
+        created = await CreateKeyHandler(uow, self.now, self.secret)(command)
         return created.text.text, created.key.id
 
     def revoke(self, id: KeyId) -> None:
@@ -173,6 +174,13 @@ async def test_a_key_that_is_not_exactly_it_is_refused(wrong: str) -> None:
 
     assert await door.refused(changed)
     assert await door.asks(key) == "ann"
+
+
+async def test_a_key_outlives_the_replacement_of_the_runtime_s_own() -> None:
+    for secret, refused in ((SECRETS[1], False), (b"another runtime's", True)):
+        door = Door(tokens=TOKENS, secret=secret)
+        key, _ = await door.key()
+        assert await door.refused(key) == refused
 
 
 async def test_a_revoked_key_is_refused_within_5_s_and_ours_at_once() -> None:

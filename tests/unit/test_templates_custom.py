@@ -276,9 +276,9 @@ def test_a_module_that_does_not_fit_is_never_run(write: Write, code: str, why: s
 def test_a_graph_that_can_not_be_used_is_refused_with_its_cause(
     write: Write, tmp_path: Path, code: str, why: str
 ) -> None:
-    write("broken", code)
+    write("refused_graph", code)
 
-    message = refusal("broken:graph")
+    message = refusal("refused_graph:graph")
 
     assert message.startswith("graph: ")
     assert why in message

@@ -51,6 +51,7 @@ class CredentialAuthenticator(Authenticator):
         now: Callable[[], datetime],
         clock: Callable[[], float] = monotonic,
     ) -> None:
+        """`secrets`: the runtime's own key, then those that it replaces."""
         self._tokens = [token.encode() for token in tokens]
         self._keys = keys
         self._secrets = secrets

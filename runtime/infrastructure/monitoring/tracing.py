@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from threading import Thread
 from typing import Literal
 
@@ -111,7 +112,8 @@ class Tracing(Unwatched):
 
         def stop() -> None:
             self._provider.shutdown()
-            loop.call_soon_threadsafe(stopped.set)
+            with suppress(RuntimeError):  # The loop did not wait for it and is closed.
+                loop.call_soon_threadsafe(stopped.set)
 
         # A daemon, not the loop's executor: that one would hold the process until it is done.
         Thread(target=stop, name="traces-flush", daemon=True).start()
