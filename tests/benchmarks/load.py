@@ -30,6 +30,7 @@ _OPEN = b"open\n"
 class Job:
     port: int
     token: str
+    model: str = "bench"
     connections: int
     stream: bool
     seconds: float = 0
@@ -45,7 +46,7 @@ class Job:
         text = f"What is the answer? tokens:{self.tokens} delay:{self.delay_ms}"
         body = orjson.dumps(
             {
-                "model": "bench",
+                "model": self.model,
                 "messages": [{"role": "user", "content": text}],
                 "stream": self.stream,
             }

@@ -49,7 +49,7 @@ def sampled_product(provider: Server, folder: Path) -> Iterator[tuple[Server, Pa
     """The running product, and the file that its profiles are written to."""
     target = servers.product(provider.url, folder / "data")
     with servers.running(servers.without_credential(target), folder) as server:
-        servers.publish_agent(server)
+        servers.publish_agents(server)
     output = folder / "profile.json"
     sampled = replace(
         target,

@@ -119,6 +119,15 @@ TABLES: Sequence[tuple[str, Sequence[Column]]] = (
         ),
     ),
     (
+        "An agent with tools",
+        (
+            Column("requests/s", _of("tools", _answers), 0),
+            Column("CPU ms/request", _of("tools", _cpu_ms), 2),
+            Column("chunks/s, 50 streams", _of("tools-streams", _tokens), 0),
+            Column("CPU ms/stream", _of("tools-streams", _cpu_ms), 2),
+        ),
+    ),
+    (
         "The process",
         (
             Column("first start s", lambda record: record.first_start_s or None, 2),
@@ -132,9 +141,12 @@ TABLES: Sequence[tuple[str, Sequence[Column]]] = (
 )
 
 
-def _ratio(above: str, below: str, figure: Figure) -> Callable[[Measured], float | None]:
+def _ratio(
+    above: str, below: str, figure: Figure, of_below: Figure | None = None
+) -> Callable[[Measured], float | None]:
     def ratio(measured: Measured) -> float | None:
-        over, under = _figure(measured, above, figure), _figure(measured, below, figure)
+        over = _figure(measured, above, figure)
+        under = _figure(measured, below, of_below or figure)
         return over / under if over is not None and under else None
 
     return ratio
@@ -193,14 +205,19 @@ GOALS = (
     ),
 )
 
-COMPARED = (
-    ("requests/s", _of("whole", _answers)),
-    ("CPU/request", _of("whole", _cpu_ms)),
-    ("first token, 1 stream", _of("streams-1", _first_token_p50)),
-    ("chunks/s, 50 streams", _of("streams-50", _tokens)),
-    ("CPU/stream, 50 streams", _of("streams-50", _cpu_ms)),
-    ("CPU/stream, 50 paced streams", _of("paced-50", _cpu_ms)),
+COMPARED: Sequence[tuple[str, Figure, Figure | None]] = (
+    ("requests/s", _of("whole", _answers), None),
+    ("CPU/request", _of("whole", _cpu_ms), None),
+    ("first token, 1 stream", _of("streams-1", _first_token_p50), None),
+    ("chunks/s, 50 streams", _of("streams-50", _tokens), None),
+    ("CPU/stream, 50 streams", _of("streams-50", _cpu_ms), None),
+    ("CPU/stream, 50 paced streams", _of("paced-50", _cpu_ms), None),
+    ("with tools: requests/s", _of("tools", _answers), _of("whole", _answers)),
+    ("with tools: CPU/request", _of("tools", _cpu_ms), _of("whole", _cpu_ms)),
+    ("with tools: chunks/s, 50 streams", _of("tools-streams", _tokens), _of("streams-50", _tokens)),
+    ("with tools: CPU/stream", _of("tools-streams", _cpu_ms), _of("streams-50", _cpu_ms)),
 )
+"""By name: the figure, and the one of the server below where that has no such case."""
 
 
 def page(tables: str) -> str:
@@ -211,8 +228,8 @@ def page(tables: str) -> str:
 def tables(measured: Measured) -> str:
     pairs = (("d", "c"), ("d", "b"), ("e", "c"))
     ratios = [
-        [name, *(_number(_ratio(*pair, figure)(measured), 2) for pair in pairs)]
-        for name, figure in COMPARED
+        [name, *(_number(_ratio(*pair, figure, below)(measured), 2) for pair in pairs)]
+        for name, figure, below in COMPARED
     ]
     return (
         "\n\n".join(

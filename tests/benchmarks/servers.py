@@ -16,6 +16,9 @@ import httpx
 from tests.benchmarks.load import REPOSITORY
 
 TOKEN = "benchmark-token-0123456789abcdef"
+ONE_NODE = "bench"
+WITH_TOOLS = "bench-tools"
+AGENTS = {ONE_NODE: "langgraph-simple-test", WITH_TOOLS: "react-agent"}
 START_LIMIT_S = 60
 _OURS = ("RUNTIME_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "OTEL_")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -163,15 +166,16 @@ def without_credential(target: Target) -> Target:
     return replace(target, env=env)
 
 
-def publish_agent(server: Server) -> None:
-    """The agent that is measured, called `bench`."""
-    response = httpx.post(
-        f"{server.url}/v1/agents",
-        json={"name": "Bench", "template_id": "langgraph-simple-test", "status": "published"},
-        timeout=30,
-    )
-    if response.status_code != 201:
-        raise RuntimeError(f"the agent could not be published: {response.text}")
+def publish_agents(server: Server) -> None:
+    """The agents that are measured, named as their slugs."""
+    for name, template in AGENTS.items():
+        response = httpx.post(
+            f"{server.url}/v1/agents",
+            json={"name": name, "template_id": template, "status": "published"},
+            timeout=30,
+        )
+        if response.status_code != 201:
+            raise RuntimeError(f"the agent could not be published: {response.text}")
 
 
 def free_port() -> int:

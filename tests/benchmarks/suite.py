@@ -28,13 +28,21 @@ class Case:
     stream: bool
     seconds: float = 0
     delay_ms: int = 0
+    model: str = servers.ONE_NODE
     slow_once: bool = False
     """Only in the first round for the slow one: it takes half a minute."""
+
+    def is_for(self, target: Target, *, first: bool) -> bool:
+        """The others have one agent only."""
+        if self.model != servers.ONE_NODE and not target.is_product:
+            return False
+        return first or not (self.slow_once and target.key == _SLOW)
 
     def job(self, server: Server) -> Job:
         return Job(
             port=server.port,
             token=TOKEN,
+            model=self.model,
             connections=self.connections,
             stream=self.stream,
             seconds=self.seconds,
@@ -59,6 +67,8 @@ FULL = Plan(
         Case(key="streams-1", connections=1, stream=True, seconds=1),
         Case(key="streams-50", connections=50, stream=True, seconds=2),
         Case(key="paced-50", connections=50, stream=True, delay_ms=20),
+        Case(key="tools", connections=32, stream=False, seconds=2, model=servers.WITH_TOOLS),
+        Case(key="tools-streams", connections=50, stream=True, seconds=2, model=servers.WITH_TOOLS),
         Case(key="streams-200", connections=200, stream=True, slow_once=True),
         Case(key="streams-500", connections=500, stream=True, slow_once=True),
     ),
@@ -72,6 +82,7 @@ QUICK = Plan(
         Case(key="streams-1", connections=1, stream=True, seconds=0.5),
         Case(key="streams-50", connections=50, stream=True, seconds=0.5),
         Case(key="paced-50", connections=50, stream=True, delay_ms=10),
+        Case(key="tools", connections=32, stream=False, seconds=1, model=servers.WITH_TOOLS),
     ),
     held_streams=0,
     warm_up_s=0.2,
@@ -164,7 +175,7 @@ def _first_run(target: Target, folder: Path, load: Generator, plan: Plan) -> Rec
         say(f"first start of ({target.key}) {target.title}")
         with servers.running(servers.without_credential(target), folder) as server:
             record.first_start_s = server.start_s
-            servers.publish_agent(server)
+            servers.publish_agents(server)
     if plan.held_streams:
         say(f"open streams of ({target.key}) {target.title}")
         with servers.running(target, folder) as server:
@@ -209,7 +220,7 @@ def _round(
                 load.run(_warm_up(server, plan, stream=stream))
         for case in plan.cases:
             for server in started:
-                if first or not (case.slow_once and server.target.key == _SLOW):
+                if case.is_for(server.target, first=first):
                     _take(measured.records[server.target.key], server, load, case)
         for server in started:
             measured.records[server.target.key].peak_mb.append(server.peak_rss_mb())
