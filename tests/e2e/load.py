@@ -87,8 +87,7 @@ class Load:
         """What is held once nothing runs; waits for it to come back to `most`, but not for ever."""
         for _ in range(100):
             running, found = await self._running(), self.resources()
-            few = found.descriptors <= most.descriptors and found.connections <= most.connections
-            if few and not running:
+            if not running and found.connections <= most.connections:
                 return found
             await asyncio.sleep(0.1)
         return self.resources()

@@ -184,3 +184,21 @@ async def test_a_client_that_does_not_read_holds_the_provider_back_and_is_cut_of
 
         await setup.everything_has_ended()
         assert sent < 60_000_000
+
+
+async def test_no_task_is_left_behind_by_those_who_leave(setup: Setup) -> None:
+    async def visit(stream: bool) -> None:
+        async with connected(setup.runtime.url) as wire:
+            await wire.send(chat(ENDLESS if stream else "fault:slow-headers", stream=stream))
+            if stream:
+                await wire.reader.readuntil(b"word3")
+
+    await visit(True)
+    await setup.everything_has_ended()
+    count = len(asyncio.all_tasks())
+    await asyncio.gather(*(visit(number % 2 == 0) for number in range(40)))
+    await setup.runtime.until(lambda h: h["metrics"]["running"] == 0, "/v1/health")
+
+    async with asyncio.timeout(5):
+        while len(asyncio.all_tasks()) > count:  # noqa: ASYNC110 - tasks announce nothing
+            await asyncio.sleep(0.01)

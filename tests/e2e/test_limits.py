@@ -184,6 +184,15 @@ async def test_an_endless_upload_is_told_so_and_then_cut(wire: Wire, head: tuple
     assert sent < 20_000_000
 
 
+async def test_a_client_that_sends_all_before_it_reads_gets_its_refusal_too(wire: Wire) -> None:
+    await wire.send(request("POST", "/v1/chat/completions", *CHUNKED[:1], "Content-Length: 80000"))
+    for _ in range(80):
+        await wire.send(b"x" * 1_000)
+        await asyncio.sleep(0.005)
+
+    assert (await wire.answer()).status == 413
+
+
 async def test_an_upload_that_nobody_wants_does_not_hide_its_refusal(wire: Wire) -> None:
     head = request("POST", "/v1/nowhere", "Content-Length: 15000")
     await wire.send(head, b"x" * 10)

@@ -255,6 +255,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._phase = _Phase.READ
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._phase is _Phase.REFUSED:  # closing already, at the client's pace
+            self._unset_keepalive_if_required()
+
     def finish(self) -> None:
         """Close, but not while the client sends: the reset would destroy the answer."""
         if self._phase is _Phase.BODY or self._phase is _Phase.REFUSED:
