@@ -131,9 +131,7 @@ def _read(path: Path) -> bytes:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise InvalidValue(f"{path} is no file.")
-        if os.name == "posix" and (
-            found.st_mode & _OTHERS or found.st_uid not in (0, os.geteuid())
-        ):
+        if os.name == "posix" and not _is_private(found):
             raise InvalidValue(
                 f"{path} is open to other users: `chmod 600` it, or replace it if they may have "
                 "read it."

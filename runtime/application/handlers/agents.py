@@ -114,9 +114,9 @@ class CreateAgentHandler(AgentHandler):
         """Raises what Drafting raises, NameTaken, AgentExists, VersionExists, Forbidden, and
         AgentNotFound for a line that the actor has no part in."""
         self._check(command)
-        # In a thread: a user's graph may be imported to see whether it is one.
         id = command.id or new_agent_id()
         place = Place(command.actor.project_id, id)
+        # In a thread: a user's graph may be imported to see whether it is one.
         drafted = await asyncio.to_thread(self.drafting.new, command.change, place)
         at = self.now()
         async with self.editing(command.actor, "create an agent") as work:

@@ -123,10 +123,6 @@ class ModelReference:
             )
         return cls(name, version=int(match[1]))
 
-    @property
-    def exact(self) -> bool:
-        return self.draft or self.version is not None
-
 
 @dataclass(frozen=True, slots=True)
 class TemplateRef:
