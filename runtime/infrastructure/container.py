@@ -182,6 +182,7 @@ class Container(containers.DeclarativeContainer):
         instances=instances,
         admission=admission,
         recorder=recorder,
+        uow=uow,
         now=clock,
         run_timeout_s=settings.provided.run_timeout_s,
         monitor=monitor,

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
 from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.services.admission import Admission
 from runtime.application.services.channel import AHEAD
-from runtime.application.services.engine import Engine, Execution
+from runtime.application.services.engine import Engine, Execution, RunKeeper
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
 from runtime.domain.entities.agents import Agent
@@ -38,9 +39,11 @@ from runtime.domain.events.runs import (
 )
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.services.executor import Emit, RunInput
+from runtime.domain.unit_of_work import UnitOfWork
 from runtime.domain.value_objects.chat import ChatRole, GenerationOptions, Message, Usage
 from runtime.domain.value_objects.identity import LOCAL_ADMIN
 from tests.contracts.samples import a_line, a_version
+from tests.fakes import MemoryStore, Published, memory_unit_of_work
 from tests.fakes_runs import Script, ScriptedExecutor
 
 
@@ -64,6 +67,7 @@ class Bench:
         self.executor = ScriptedExecutor(script)
         self.now = 0.0
         self.log = ListedRuns()
+        self.store = MemoryStore()
         self.instances = InstanceCache(self.executor, size=2, idle_s=60, clock=lambda: self.now)
         self.admission = Admission(limit, limit, limit)
         self.recorder = RunRecorder(self.log)
@@ -71,13 +75,18 @@ class Bench:
             self.instances,
             self.admission,
             self.recorder,
+            partial(memory_unit_of_work, self.store, Published()),
             lambda: datetime.now(UTC),
             run_timeout_s,
         )
         self.agent = a_version(a_line())
 
     async def start(
-        self, agent: Agent | None = None, options: GenerationOptions | None = None, choices: int = 1
+        self,
+        agent: Agent | None = None,
+        options: GenerationOptions | None = None,
+        choices: int = 1,
+        keepers: Sequence[RunKeeper] = (),
     ) -> Execution:
         command = ExecuteAgent(
             caller=LOCAL_ADMIN,
@@ -86,7 +95,7 @@ class Bench:
             options=options or GenerationOptions(),
             choices=choices,
         )
-        return await self.engine.start(agent or self.agent, command)
+        return await self.engine.start(agent or self.agent, command, keepers)
 
     async def recorded(self) -> Run:
         await self.recorder.flush()
@@ -395,3 +404,94 @@ async def test_a_record_that_no_database_takes_costs_only_itself() -> None:
     await recorder.stop()
 
     assert log.runs == [good]
+
+
+class Notes(RunKeeper):
+    def __init__(self, error: Exception | None = None) -> None:
+        self.kept: list[tuple[RunStatus, list[str]]] = []
+        self.released = 0
+        self.may_write = asyncio.Event()
+        self.may_write.set()
+        self._error = error
+
+    async def keep(self, work: UnitOfWork, run: Run, events: Sequence[RunEvent]) -> None:
+        await self.may_write.wait()
+        if self._error:
+            raise self._error
+        self.kept.append((run.status, [e.text for e in events if isinstance(e, TextDelta)]))
+
+    async def release(self) -> None:
+        self.released += 1
+
+
+async def test_what_a_run_leaves_is_kept_before_its_reader_learns_of_the_end() -> None:
+    notes = Notes()
+    notes.may_write.clear()
+    execution = await Bench(says_hello).start(keepers=[notes])
+    batches = execution.batches()
+    first = (await anext(batches))[1]
+    rest = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0.01)
+    waiting = not rest.done()
+    notes.may_write.set()
+    last = (await rest)[1]
+
+    assert isinstance(first[0], RunStarted)
+    assert waiting
+    assert isinstance(last[-1], RunCompleted)
+    assert notes.kept == [(RunStatus.COMPLETED, ["Hel", "lo"])]
+    assert notes.released == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(DatabaseUnavailable(), "database_unavailable"), (ValueError("no"), "execution_error")],
+)
+async def test_an_answer_that_cannot_be_kept_is_no_answer(error: Exception, code: str) -> None:
+    notes = Notes(error)
+    bench = Bench(says_hello)
+    end = (await events_of(await bench.start(keepers=[notes])))[-1]
+
+    assert isinstance(end, RunFailed)
+    assert end.error.code == code
+    assert (await bench.recorded()).status is RunStatus.FAILED
+    assert notes.released == 1
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_cancelled_run_is_kept_as_cancelled(begun: bool) -> None:
+    async def never_ends(_: RunInput, emit: Emit) -> None:
+        await emit(TextDelta("Hel"))
+        await asyncio.Event().wait()
+
+    notes = Notes()
+    execution = await Bench(never_ends).start(keepers=[notes])
+    if begun:
+        await asyncio.sleep(0.01)
+    execution.cancel()
+    events = await events_of(execution)
+
+    assert isinstance(events[-1], RunCancelled)
+    assert notes.kept == [(RunStatus.CANCELLED, ["Hel"] if begun else [])]
+    assert notes.released == 1
+
+
+async def test_a_client_that_leaves_does_not_stop_what_is_being_kept() -> None:
+    notes = Notes()
+    notes.may_write.clear()
+    execution = await Bench(says_hello).start(keepers=[notes])
+    await asyncio.sleep(0.01)
+    closing = asyncio.ensure_future(execution.aclose())
+    await asyncio.sleep(0.01)
+    notes.may_write.set()
+    await closing
+
+    assert notes.kept == [(RunStatus.COMPLETED, ["Hel", "lo"])]
+
+
+async def test_keepers_of_a_run_that_is_refused_are_released() -> None:
+    notes = Notes()
+    with pytest.raises(Saturated):
+        await Bench(says_hello, limit=0).start(keepers=[notes])
+
+    assert notes.released == 1

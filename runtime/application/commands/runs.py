@@ -6,6 +6,17 @@ from runtime.domain.value_objects.identity import Principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRef:
+    """The conversation that a turn belongs to, as the caller names it."""
+
+    name: str
+    """The id of a conversation (`conv_…`), which must exist, or a name of the caller's own, under
+    which the conversation with this agent begins when it is first used."""
+    whole_history: bool = False
+    """The caller always sends the conversation from its beginning: what it sends counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecuteAgent:
     """Start a run. Every door sends this one."""
 
@@ -17,5 +28,5 @@ class ExecuteAgent:
     choices: int = 1
     """Independent answers to the same input, each a run of its own."""
     stream: bool = True
-    session_id: str | None = None
+    session: SessionRef | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
+from typing import Protocol
 
 from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.services.admission import Admission
@@ -35,6 +37,7 @@ from runtime.domain.events.runs import (
 )
 from runtime.domain.services.executor import AgentInstance, RunInput
 from runtime.domain.services.monitor import UNWATCHED, Monitor
+from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.answers import Answer
 from runtime.domain.value_objects.chat import FinishReason, GenerationOptions
 from runtime.domain.value_objects.ids import RunId, new_run_id
@@ -46,10 +49,31 @@ Indexed = tuple[int, Sequence[RunEvent]]
 """Events of one choice, in order."""
 
 
+class RunKeeper(Protocol):
+    """What a run leaves behind besides its record."""
+
+    async def keep(self, work: UnitOfWork, run: Run, events: Sequence[RunEvent]) -> None:
+        """Write how it ended, in a unit of work that all keepers of the run share.
+
+        `events` is everything that happened, without a terminal event: `run` tells the end. The
+        reader learns of the end after the commit; where a keeper raises, the run has failed.
+        """
+
+    async def release(self) -> None:
+        """Called once, after `keep`, whatever became of the run or of what was to be kept."""
+
+
 class ActiveRun:
     """One run while it goes on. Its task ends by itself; `cancel` makes it end soon."""
 
-    def __init__(self, engine: "Engine", agent: Agent, lease: Lease, command: ExecuteAgent) -> None:
+    def __init__(
+        self,
+        engine: "Engine",
+        agent: Agent,
+        lease: Lease,
+        command: ExecuteAgent,
+        keepers: Sequence[RunKeeper],
+    ) -> None:
         self.id: RunId = new_run_id()
         self.channel = RunChannel()
         context = copy_context()
@@ -70,6 +94,8 @@ class ActiveRun:
             metadata=command.metadata,
         )
         self._finish_reason: FinishReason = "stop"
+        self._keepers = keepers
+        self._events: list[RunEvent] = []
         self.record: Run | None = None
         self.task = asyncio.create_task(self._run(), name=self.id, context=context)
         self.task.add_done_callback(self._ended, context=context)
@@ -83,10 +109,16 @@ class ActiveRun:
             self._finish_reason = event.finish_reason
             return
         self.journal.see(event)
+        if self._keepers:
+            self._events.append(event)
         await self.channel.put(event)
 
     def _ended(self, task: asyncio.Task[End]) -> None:
         """A callback, because a task that is cancelled before its first step never runs."""
+        if task.cancelled() and self._keepers:
+            self.task = asyncio.create_task(self._kept(RunCancelled()), name=self.id)
+            self.task.add_done_callback(self._ended)
+            return
         end = RunCancelled() if task.cancelled() else task.result()
         self.record = self.journal.record(end)
         self._watch.ended(self.record)
@@ -94,6 +126,35 @@ class ActiveRun:
         self.channel.close(end)
 
     async def _run(self) -> End:
+        end = await self._execute()
+        return await self._kept(end) if self._keepers else end
+
+    async def _kept(self, end: End) -> End:
+        """The end, once it is stored. Too late to cancel: what is to be kept is kept."""
+        writing = asyncio.create_task(self._keep(end))
+        while not writing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(writing)
+        return writing.result()
+
+    async def _keep(self, end: End) -> End:
+        try:
+            async with self._engine.uow(self.caller.scope) as work:
+                run = self.journal.record(end)
+                for keeper in self._keepers:
+                    await keeper.keep(work, run, self._events)
+                await work.commit()
+        except DomainError as error:
+            return RunFailed(error)
+        except Exception:
+            logger.exception("run %s ended, but what it leaves could not be kept", self.id)
+            return RunFailed(ExecutionFailed("The answer could not be stored; the log says why."))
+        finally:
+            for keeper in self._keepers:
+                await keeper.release()
+        return end
+
+    async def _execute(self) -> End:
         limit_s = self._engine.run_timeout_s
         timer = asyncio.timeout(limit_s)
         try:
@@ -220,21 +281,32 @@ class Engine:
     instances: InstanceCache
     admission: Admission
     recorder: RunRecorder
+    uow: UnitOfWorkFactory
     now: Callable[[], datetime]
     run_timeout_s: float
     monitor: Monitor = UNWATCHED
     active: set[ActiveRun] = field(default_factory=set)
 
-    async def start(self, agent: Agent, command: ExecuteAgent) -> Execution:
-        """Raises Saturated, RateLimited, Draining, UnsupportedParameter, FixedParameter, and what
-        building an instance raises."""
+    async def start(
+        self, agent: Agent, command: ExecuteAgent, keepers: Sequence[RunKeeper] = ()
+    ) -> Execution:
+        """The keepers are every choice's; they are released here too when no run starts.
+
+        Raises Saturated, RateLimited, Draining, UnsupportedParameter, FixedParameter, and what
+        building an instance raises.
+        """
         try:
-            return await self._start(agent, command)
-        except DomainError as error:
-            self.monitor.refused(agent, error)
+            return await self._start(agent, command, keepers)
+        except BaseException as error:
+            for keeper in keepers:
+                await keeper.release()
+            if isinstance(error, DomainError):
+                self.monitor.refused(agent, error)
             raise
 
-    async def _start(self, agent: Agent, command: ExecuteAgent) -> Execution:
+    async def _start(
+        self, agent: Agent, command: ExecuteAgent, keepers: Sequence[RunKeeper]
+    ) -> Execution:
         caller = command.caller
         self.admission.enter(agent, caller, command.choices)
         try:
@@ -249,7 +321,8 @@ class Engine:
             for lease in leases:
                 self.instances.release(lease)
             raise
-        return Execution(agent, [ActiveRun(self, agent, lease, command) for lease in leases])
+        runs = [ActiveRun(self, agent, lease, command, keepers) for lease in leases]
+        return Execution(agent, runs)
 
     def cancel_all(self) -> None:
         """Their readers are told that the runtime drains."""

@@ -78,7 +78,7 @@ class RunJournal:
 
     def record(self, end: RunCompleted | RunFailed | RunCancelled) -> Run:
         status, finish, error = _outcome(end)
-        caller = self._command.caller
+        caller, session = self._command.caller, self._command.session
         return Run(
             id=self._id,
             agent_id=self._agent.id,
@@ -98,7 +98,7 @@ class RunJournal:
             models=tuple(self._models),
             steps=tuple(self.steps),
             tools=tuple(self.tools),
-            session_id=self._command.session_id,
+            session_id=session.name if session else None,
             metadata=self._command.metadata,
         )
 

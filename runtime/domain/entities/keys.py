@@ -68,4 +68,10 @@ class ApiKey:
 
     @property
     def principal(self) -> Principal:
-        return Principal(self.owner_id, self.project_id, self.roles, limited_to=self.scopes)
+        return Principal(
+            self.owner_id,
+            self.project_id,
+            self.roles,
+            limited_to=self.scopes,
+            key_id=self.id,
+        )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from runtime.domain.errors import Forbidden
-from runtime.domain.value_objects.ids import ProjectId, UserId
+from runtime.domain.value_objects.ids import KeyId, ProjectId, UserId
 
 DEFAULT_PROJECT = ProjectId("default")
 LOCAL_USER = UserId("local")
@@ -56,6 +56,8 @@ class Principal:
     for authors and reviewers alike: it manages people and their reviews itself."""
     limited_to: frozenset[KeyScope] | None = None
     """None: whatever the roles allow."""
+    key_id: KeyId | None = None
+    """Of the API key that was shown; None for other credentials."""
     claims: Mapping[str, object] = field(default_factory=dict, compare=False)
     """Of the caller's JWT, for templates and tools."""
 

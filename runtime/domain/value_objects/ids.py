@@ -9,6 +9,9 @@ LineId = NewType("LineId", str)
 RunId = NewType("RunId", str)
 AuditId = NewType("AuditId", str)
 KeyId = NewType("KeyId", str)
+SessionId = NewType("SessionId", str)
+ItemId = NewType("ItemId", str)
+ResponseId = NewType("ResponseId", str)
 ProjectId = NewType("ProjectId", str)
 UserId = NewType("UserId", str)
 
@@ -48,3 +51,13 @@ def new_key_id() -> KeyId:
 
 def new_audit_id() -> AuditId:
     return AuditId(f"audit_{uuid7_hex()}")
+
+
+def new_session_id() -> SessionId:
+    """As OpenAI names a conversation."""
+    return SessionId(f"conv_{uuid7_hex()}")
+
+
+def new_item_id(prefix: str) -> ItemId:
+    """`msg`, `fc`, `fco`, `rs` or `mcp`, as OpenAI names the kinds of items."""
+    return ItemId(f"{prefix}_{uuid7_hex()}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from runtime.application.commands.runs import ExecuteAgent
+from runtime.application.commands.runs import ExecuteAgent, SessionRef
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.services.engine import Execution
 from runtime.domain.entities.runs import Run
@@ -78,7 +78,7 @@ def _command(body: ChatCompletionRequest, caller: Principal) -> ExecuteAgent:
         options=body.options(),
         choices=body.n or 1,
         stream=bool(body.stream),
-        session_id=session,
+        session=SessionRef(name=session) if session else None,
         metadata=metadata,
     )
 
