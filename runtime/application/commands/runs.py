@@ -3,6 +3,7 @@ from dataclasses import dataclass, field
 
 from runtime.domain.value_objects.chat import GenerationOptions, Message
 from runtime.domain.value_objects.identity import Principal
+from runtime.domain.value_objects.items import Item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,4 +30,7 @@ class ExecuteAgent:
     """Independent answers to the same input, each a run of its own."""
     stream: bool = True
     session: SessionRef | None = None
+    items: Sequence[Item] = ()
+    """What the caller adds to the conversation, where its door speaks of items; empty: what
+    `messages` adds to it."""
     metadata: Mapping[str, object] = field(default_factory=dict)
