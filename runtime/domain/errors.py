@@ -8,7 +8,8 @@ DomainError
 │   ├── UnsupportedParameter     the agent can't honour a parameter of the call
 │   └── FixedParameter           the agent's configuration fixes a parameter of the call
 ├── Unprocessable        well-formed, but does not fit
-│   └── InvalidConfig            the template refuses the configuration
+│   ├── InvalidConfig            the template refuses the configuration
+│   └── IdempotencyKeyReused     the key of another request
 ├── Unauthenticated      the caller is not known
 ├── Forbidden            the caller is known and may not
 │   └── EgressRefused            an address that the runtime does not call
@@ -19,6 +20,7 @@ DomainError
 │   ├── AgentExists · NameTaken · VersionExists
 │   ├── TransitionRefused        the life cycle has no such step
 │   ├── SchemaVersionMismatch
+│   ├── IdempotencyKeyInUse · AnswerNotKept
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -254,6 +256,40 @@ class SchemaVersionMismatch(Conflict):
                 "required_version": required,
                 "breaking_changes": list(breaking),
             },
+        )
+
+
+class IdempotencyKeyInUse(Conflict):
+    code = "idempotency_key_in_use"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request with this Idempotency-Key is being carried out; ask again for its answer.",
+            param="Idempotency-Key",
+            retry_after_s=1,
+        )
+
+
+class AnswerNotKept(Conflict):
+    code = "idempotent_answer_not_kept"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The request with this Idempotency-Key was carried out, but {why}. "
+            "It is not carried out again; see what it did, or send another key.",
+            param="Idempotency-Key",
+        )
+
+
+class IdempotencyKeyReused(Unprocessable):
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was sent with another request, or with other rights; "
+            "every request needs a key of its own.",
+            param="Idempotency-Key",
         )
 
 

@@ -18,6 +18,7 @@ from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
+from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
 from runtime.domain.services.monitor import Monitor
@@ -42,6 +43,7 @@ from runtime.infrastructure.providers.base import Provider
 from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
+from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
@@ -151,6 +153,14 @@ class Container(containers.DeclarativeContainer):
     tools = providers.Singleton(BuiltinTools)
     vault = providers.Singleton(_vault, settings)
     config_secrets = providers.Singleton(ConfigSecrets, vault)
+    idempotent_requests = providers.Singleton(
+        IdempotentRequests,
+        providers.Factory(SqlIdempotencyStore, engine),
+        vault,
+        clock,
+        retention_s=settings.provided.idempotency_retention_s,
+        lease_s=settings.provided.idempotency_lease_s,
+    )
     egress = providers.Singleton(_egress, settings)
     models = providers.Singleton(_models, settings, egress, monitor)
     templates = providers.Singleton(_templates, tools)

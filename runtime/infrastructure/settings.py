@@ -127,6 +127,12 @@ class Settings(BaseSettings):
     max_concurrent_runs_per_agent: int = Field(default=500, ge=1)
     max_concurrent_runs_per_user: int = Field(default=500, ge=1)
     run_timeout_s: float = Field(default=600, gt=0)
+    idempotency_retention_s: float = Field(default=86_400, gt=0)
+    """How long the answer to a request with an `Idempotency-Key` is kept."""
+    idempotency_lease_s: float = Field(default=15, ge=1)
+    """How long such a key stays taken when the process that holds it is killed."""
+    max_idempotent_answer_bytes: int = Field(default=10_000_000, ge=1_000)
+    """Larger answers are not kept."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)

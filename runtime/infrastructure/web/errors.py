@@ -140,8 +140,8 @@ def _domain(exc: DomainError) -> Refusal:
     headers = {}
     if exc.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))
-    # The OpenAI SDKs repeat 408, 409, 429 and 5xx twice; say so where that can't help.
-    if not exc.retryable and (status in (408, 409, 429) or status >= 500):
+    # The OpenAI SDKs repeat 408, 409, 429 and 5xx twice; others 422. Say where that can't help.
+    if not exc.retryable and (status in (408, 409, 422, 429) or status >= 500):
         headers["x-should-retry"] = "false"
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
