@@ -87,6 +87,15 @@ def half_close(wire: Wire) -> None:
     wire.writer.write_eof()
 
 
+async def answered(setup: Setup, key: str) -> None:
+    """A key that is free again: its next request is carried out, whatever it is."""
+    async with connected(setup.runtime.url) as wire:
+        await wire.send(chat("Hello", key=key))
+        answer = await wire.answer()
+    assert (answer.status, "idempotent-replayed" in answer.headers) == (200, False)
+
+
+@pytest.mark.parametrize("key", ["", "k-1"])
 @pytest.mark.parametrize("leave", [hang_up, reset, half_close])
 @pytest.mark.parametrize(
     ("text", "stream"),
@@ -98,28 +107,36 @@ def half_close(wire: Wire) -> None:
     ],
 )
 async def test_leaving_closes_the_call_to_the_provider(
-    setup: Setup, wire: Wire, leave: Callable[[Wire], None], text: str, stream: bool
+    setup: Setup, wire: Wire, leave: Callable[[Wire], None], text: str, stream: bool, key: str
 ) -> None:
-    await wire.send(chat(text, stream=stream))
+    await wire.send(chat(text, stream=stream, key=key))
     await setup.upstream.arrived.wait()
     if text == ENDLESS:
         await wire.reader.readuntil(b"word3")
     leave(wire)
 
     await setup.everything_has_ended()
+    await answered(setup, key)
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("key", ["", "k-1"])
+@pytest.mark.parametrize(
+    ("text", "stream"),
+    [("fault:slow-headers", False), ("fault:slow-headers", True), (ENDLESS, True)],
+)
 async def test_leaving_closes_the_calls_of_every_choice(
-    setup: Setup, wire: Wire, stream: bool
+    setup: Setup, wire: Wire, text: str, stream: bool, key: str
 ) -> None:
-    await wire.send(chat(ENDLESS if stream else "fault:slow-headers", stream=stream, n=3))
+    await wire.send(chat(text, stream=stream, n=3, key=key))
     while len(setup.upstream.requests) < 3:
         setup.upstream.arrived.clear()
         await setup.upstream.arrived.wait()
+    if text == ENDLESS:
+        await wire.reader.readuntil(b"word3")
     hang_up(wire)
 
     await setup.everything_has_ended(runs=3)
+    await answered(setup, key)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -59,9 +59,10 @@ def request(
     return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {host}", *headers, "", ""]).encode()
 
 
-def chat(text: str, **options: object) -> bytes:
+def chat(text: str, *, key: str = "", **options: object) -> bytes:
     messages = [{"role": "user", "content": text}]
     body = json.dumps({"model": "assistant", "messages": messages, **options}).encode()
     path = "/v1/chat/completions"
-    head = request("POST", path, "Content-Type: application/json", f"Content-Length: {len(body)}")
-    return head + body
+    named = [f"Idempotency-Key: {key}"] if key else []
+    length = f"Content-Length: {len(body)}"
+    return request("POST", path, "Content-Type: application/json", length, *named) + body
