@@ -1,7 +1,7 @@
 """A scripted model service, and what a test needs to run a template on it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -65,6 +65,8 @@ class ScriptedModels(ModelService):
 
     def __init__(self, *replies: Reply, by_prompt: dict[str, Reply] | None = None) -> None:
         self.calls: list[ModelCall] = []
+        self.obedient = True
+        """Whether it keeps to every `response_format`."""
         self.closed = 0
         """Streams that ended, were closed or were cancelled."""
         self._replies = list(replies)
@@ -82,6 +84,9 @@ class ScriptedModels(ModelService):
                     yield item
         finally:
             self.closed += 1
+
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        return self.obedient
 
     def check(self, model: str | None) -> None:
         if model is not None:

@@ -26,6 +26,7 @@ class ScriptedInstance(AgentInstance):
     script: Script
     fixed: GenerationOptions = field(default_factory=GenerationOptions)
     unsupported: Mapping[str, str] = field(default_factory=dict)
+    obedient: bool = False
     closed: int = 0
 
     @property
@@ -35,6 +36,9 @@ class ScriptedInstance(AgentInstance):
     @property
     def unsupported_options(self) -> Mapping[str, str]:
         return self.unsupported
+
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        return self.obedient
 
     async def run(self, input: RunInput, emit: Emit) -> None:
         await self.script(input, emit)
@@ -108,6 +112,9 @@ class OnlyDemo(ModelService):
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
         yield ModelFinished("stop", "demo")
+
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        return False
 
     def check(self, model: str | None) -> None:
         if model not in (None, "demo"):

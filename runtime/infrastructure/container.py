@@ -20,6 +20,7 @@ from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.structured_output import StructuredOutput
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
@@ -44,6 +45,7 @@ from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.tools.service import BuiltinTools
@@ -90,6 +92,7 @@ def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> Poole
             settings.openai_base_url,
             key.get_secret_value() if key else None,
             default_model=settings.openai_model,
+            formats=settings.openai_formats,
             connect_s=settings.connect_timeout_s,
             first_token_s=settings.first_token_timeout_s,
             idle_s=settings.idle_timeout_s,
@@ -186,6 +189,9 @@ class Container(containers.DeclarativeContainer):
         now=clock,
         run_timeout_s=settings.provided.run_timeout_s,
         monitor=monitor,
+        structured=providers.Singleton(
+            StructuredOutput, models, providers.Singleton(JsonSchemaCompiler)
+        ),
     )
     exposition = providers.Singleton(
         Exposition,

@@ -196,6 +196,7 @@ class Flaky:
 
     name = "flaky"
     default_model = "m"
+    formats: frozenset[str] = frozenset()
 
     def __init__(self, *then: ModelEvent | Exception) -> None:
         self._then = then

@@ -11,7 +11,7 @@ import orjson
 if TYPE_CHECKING:
     from tests.upstream.wire import Behaviour, Exchange
 
-USAGE = {
+USAGE: dict[str, Any] = {
     "prompt_tokens": 9,
     "completion_tokens": 12,
     "total_tokens": 21,
@@ -60,6 +60,30 @@ def chunks(*payloads: object, done: bool = True) -> "Behaviour":
     return raw(sse(*payloads, done=done))
 
 
+def says(text: str, *, finish: str = "stop") -> "Behaviour":
+    """This text, streamed or whole as the request asks."""
+    return _answering(re.findall(r"\S+\s*|\s+", text), [], finish)
+
+
+def calls(name: str, arguments: dict[str, Any], *, text: str = "") -> "Behaviour":
+    """A call of one function, after some text."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    call = {"id": "call_0", "type": "function", "function": function}
+    return _answering([text] if text else [], [call], "tool_calls")
+
+
+def _answering(words: Sequence[str], calls: Sequence[dict[str, Any]], finish: str) -> "Behaviour":
+    usage = {key: USAGE[key] for key in ("prompt_tokens", "completion_tokens", "total_tokens")}
+
+    async def answer(exchange: "Exchange") -> None:
+        if exchange.json.get("stream"):
+            await _stream(exchange, words, calls, finish, usage)
+        else:
+            await exchange.respond(200, orjson.dumps(_whole(words, calls, finish, usage)))
+
+    return answer
+
+
 async def echo(exchange: "Exchange") -> None:
     request = exchange.json
     calls = tool_calls(request)
@@ -105,7 +129,7 @@ def _whole(
 ) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None}
     if calls:
-        message |= {"content": None, "tool_calls": calls}
+        message |= {"content": "".join(words) or None, "tool_calls": calls}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     return {
         "id": "chatcmpl-1",

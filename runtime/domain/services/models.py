@@ -55,6 +55,9 @@ class ModelService(Protocol):
     def check(self, model: str | None) -> None:
         """Raises InvalidValue, with the providers there are, when no provider serves `model`."""
 
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        """Whether the model can't but keep to the format; others are asked for it in words."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderHealth:

@@ -1,4 +1,4 @@
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from typing import Protocol
 
 from runtime.domain.services.models import ModelCall, ModelEvent
@@ -14,6 +14,10 @@ class Provider(Protocol):
     @property
     def default_model(self) -> str:
         """The model meant by the provider's name alone."""
+
+    @property
+    def formats(self) -> Collection[str]:
+        """The types of `response_format` that its models keep to by themselves."""
 
     def stream(self, call: ModelCall, model: str) -> AsyncGenerator[ModelEvent]:
         """One attempt: deltas, UsageReported if the provider counts, ModelFinished.

@@ -1,4 +1,4 @@
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -24,6 +24,7 @@ from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished,
 from runtime.domain.services.monitor import UNWATCHED, CallEnd, Monitor
 from runtime.domain.value_objects.chat import NO_USAGE, Message, Usage
 from runtime.infrastructure.providers.base import Provider
+from runtime.infrastructure.providers.formats import put_into_words
 
 PATIENCE_S = 10.0
 """A provider that asks to wait longer is not waited for: the caller decides."""
@@ -61,6 +62,10 @@ class PooledModelService:
     def check(self, model: str | None) -> None:
         self._resolve(model)
 
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        provider, _ = self._resolve(model)
+        return response_format.get("type") in provider.formats
+
     def health(self) -> list[ProviderHealth]:
         return [
             ProviderHealth(name, "degraded" if name in self._failing else "healthy")
@@ -76,6 +81,8 @@ class PooledModelService:
         watch = self._monitor.model_call(provider.name, model, call.options, stream=call.stream)
         if watch.headers:
             call = replace(call, headers=watch.headers)
+        if call.options.response_format:
+            call = put_into_words(call, provider.formats)
         tally = _Tally()
         try:
             events, event = await self._begin(provider, call, model, tally)

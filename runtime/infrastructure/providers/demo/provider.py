@@ -10,6 +10,7 @@ from runtime.infrastructure.providers.demo.calls import wanted_calls
 from runtime.infrastructure.providers.demo.schemas import as_text, instance
 from runtime.infrastructure.providers.demo.talk import answer, counted, last_user_text, returned
 from runtime.infrastructure.providers.demo.texts import Hints, words
+from runtime.infrastructure.providers.formats import EVERY_FORMAT
 
 _MODEL = "demo"
 _TURNS_OF_LOOP = 16
@@ -21,6 +22,7 @@ class DemoProvider:
 
     name = "demo"
     default_model = _MODEL
+    formats = EVERY_FORMAT
 
     def __init__(self, *, token_delay_ms: float = 0) -> None:
         self._delay_s = token_delay_ms / 1000

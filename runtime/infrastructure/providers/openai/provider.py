@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -11,6 +11,7 @@ from yarl import URL
 from runtime.domain.errors import DomainError, EgressRefused, UpstreamMisconfigured
 from runtime.domain.services.models import ModelCall, ModelEvent
 from runtime.infrastructure.egress import Credential, EgressClient
+from runtime.infrastructure.providers.formats import EVERY_FORMAT
 from runtime.infrastructure.providers.openai.answers import Answer, EventLines, WholeBody
 from runtime.infrastructure.providers.openai.faults import Faults
 from runtime.infrastructure.providers.openai.requests import request_body
@@ -47,6 +48,7 @@ class OpenAIProvider:
         *,
         name: str = "openai",
         default_model: str = "gpt-4.1-mini",
+        formats: Collection[str] = EVERY_FORMAT,
         connect_s: float = 10,
         first_token_s: float = 120,
         idle_s: float = 60,
@@ -55,6 +57,7 @@ class OpenAIProvider:
         """Raises ValueError for a base URL or a key that can't be sent, EgressRefused."""
         self.name = name
         self.default_model = default_model
+        self.formats = formats
         url = _completions(base_url)
         self._endpoint = egress.endpoint(
             str(url),
