@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from runtime.domain.entities.agents import Agent
-from runtime.domain.errors import DomainError, InvalidValue
+from runtime.domain.errors import DomainError, EmbeddingModelNotFound, InvalidValue
 from runtime.domain.events.runs import (
     RunEvent,
     StepFinished,
@@ -16,7 +16,13 @@ from runtime.domain.events.runs import (
     UsageReported,
 )
 from runtime.domain.services.executor import RunInput
-from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ModelService
+from runtime.domain.services.models import (
+    EmbeddingCall,
+    ModelCall,
+    ModelEvent,
+    ModelFinished,
+    ModelService,
+)
 from runtime.domain.services.tools import ToolOutcome, ToolService
 from runtime.domain.value_objects.agents import AgentSpec, Slug, TemplateRef
 from runtime.domain.value_objects.chat import (
@@ -27,6 +33,7 @@ from runtime.domain.value_objects.chat import (
     ToolSpec,
     Usage,
 )
+from runtime.domain.value_objects.embeddings import Embeddings
 from runtime.domain.value_objects.identity import LOCAL_USER
 from runtime.domain.value_objects.ids import ProjectId, new_agent_id, new_line_id, new_run_id
 from runtime.infrastructure.tools.service import BuiltinTools
@@ -84,6 +91,12 @@ class ScriptedModels(ModelService):
                     yield item
         finally:
             self.closed += 1
+
+    async def embed(self, call: EmbeddingCall) -> Embeddings:
+        raise EmbeddingModelNotFound(call.model)
+
+    def is_embedder(self, model: str) -> bool:
+        return False
 
     def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
         return self.obedient

@@ -5,9 +5,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 
 from runtime.domain.entities.agents import Agent
-from runtime.domain.errors import FieldProblem, InvalidConfig, InvalidValue, TemplateNotFound
+from runtime.domain.errors import (
+    EmbeddingModelNotFound,
+    FieldProblem,
+    InvalidConfig,
+    InvalidValue,
+    TemplateNotFound,
+)
 from runtime.domain.services.executor import AgentExecutor, AgentInstance, Emit, RunInput
-from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ModelService
+from runtime.domain.services.models import (
+    EmbeddingCall,
+    ModelCall,
+    ModelEvent,
+    ModelFinished,
+    ModelService,
+)
 from runtime.domain.services.templates import (
     CheckedConfig,
     LoadProblem,
@@ -17,6 +29,7 @@ from runtime.domain.services.templates import (
 )
 from runtime.domain.value_objects.agents import TemplateRef
 from runtime.domain.value_objects.chat import GenerationOptions
+from runtime.domain.value_objects.embeddings import Embeddings
 
 Script = Callable[[RunInput, Emit], Awaitable[None]]
 
@@ -112,6 +125,12 @@ class OnlyDemo(ModelService):
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
         yield ModelFinished("stop", "demo")
+
+    async def embed(self, call: EmbeddingCall) -> Embeddings:
+        raise EmbeddingModelNotFound(call.model)
+
+    def is_embedder(self, model: str) -> bool:
+        return False
 
     def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
         return False

@@ -6,6 +6,7 @@ from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.application.handlers import agents, keys, seeding
+from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
@@ -93,6 +94,7 @@ def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> Poole
             key.get_secret_value() if key else None,
             default_model=settings.openai_model,
             formats=settings.openai_formats,
+            default_embedding_model=settings.openai_embedding_model,
             connect_s=settings.connect_timeout_s,
             first_token_s=settings.first_token_timeout_s,
             idle_s=settings.idle_timeout_s,
@@ -223,6 +225,7 @@ class Container(containers.DeclarativeContainer):
     roll_back_agent = providers.Factory(agents.RollBackAgentHandler, uow=uow, now=clock)
     delete_agent = providers.Factory(agents.DeleteAgentHandler, uow=uow, now=clock)
     seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
+    embed = providers.Singleton(EmbedHandler, catalogue=catalogue, models=models)
     execute_agent = providers.Singleton(ExecuteAgentHandler, catalogue=catalogue, engine=run_engine)
 
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)

@@ -107,6 +107,7 @@ class Settings(BaseSettings):
         default="https://api.openai.com/v1", validation_alias="OPENAI_BASE_URL"
     )
     openai_model: str = "gpt-4.1-mini"
+    openai_embedding_model: str = "text-embedding-3-small"
     openai_structured_output: Literal["json_schema", "json_object", "none"] = "json_schema"
     """What of `response_format` the provider's models keep to by themselves."""
     demo_token_delay_ms: float = Field(default=0, ge=0, le=60_000)

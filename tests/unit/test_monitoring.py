@@ -68,6 +68,9 @@ class Notes(Monitor, RunWatch):
     ) -> CallWatch:
         return _Call(self.told, self._headers)
 
+    def embedding_call(self, provider: str, model: str) -> CallWatch:
+        return _Call(self.told, self._headers)
+
     def refused(self, agent: Agent, error: DomainError) -> None:
         self.told.append(("refused", error.code))
 

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+from array import array
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -195,3 +197,26 @@ def _asked(request: dict[str, Any]) -> int:
 def _option(request: dict[str, Any], name: str) -> int:
     found = re.search(rf"\b{name}:(\d+)", last_user_text(request))
     return int(found.group(1)) if found else 0
+
+
+def vector_of(input: str | list[int], dimensions: int) -> list[float]:
+    """Tells which input it is of by its first number."""
+    return [float(len(input)), *([0.25] * (dimensions - 1))]
+
+
+async def embed(exchange: "Exchange") -> None:
+    request = exchange.json
+    given = request["input"]
+    inputs = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
+    vectors = [vector_of(each, request.get("dimensions", 8)) for each in inputs]
+    if request.get("encoding_format") == "base64":
+        sent: list[Any] = [b64encode(array("f", each).tobytes()).decode() for each in vectors]
+    else:
+        sent = vectors
+    data = [
+        {"object": "embedding", "index": index, "embedding": each}
+        for index, each in enumerate(sent)
+    ]
+    usage = {"prompt_tokens": 7 * len(inputs), "total_tokens": 7 * len(inputs)}
+    answer = {"object": "list", "data": data, "model": request["model"], "usage": usage}
+    await exchange.respond(200, orjson.dumps(answer))
