@@ -13,11 +13,14 @@ from runtime.domain.services.schemas import AnswerSchema, SchemaCompiler
 from runtime.domain.value_objects.json_schemas import check_schema, resolved
 
 MOST_KEPT = 256
+"""Schemas of common size; a large one, or one with patterns, counts for several."""
+_BYTES_OF_ONE = 2_000
 MOST_PROBLEMS = 5
 _MOST_LOOKED_AT = 2_000
 """Pairs of a schema and a value in one search for what is wrong."""
-_LARGEST_REGEX = 1 << 20
-"""Bytes of a compiled one."""
+_LARGEST_REGEX = 1 << 18
+_LARGEST_DFA = 1 << 21
+"""Bytes of a compiled one, and of the states that make matching fast."""
 _ELSEWHERE = ("$ref", "allOf", "anyOf", "oneOf", "items", "prefixItems", "$defs", "definitions")
 """Keywords whose schemas are looked at one by one."""
 
@@ -30,24 +33,30 @@ class JsonSchemaCompiler(SchemaCompiler):
     def __init__(self, size: int = MOST_KEPT) -> None:
         self._size = size
         self._known: OrderedDict[tuple[bool, bytes], CompiledSchema] = OrderedDict()
+        self._weight = 0
 
     def __len__(self) -> int:
         return len(self._known)
 
     def compile(self, schema: Schema, name: str, *, strict: bool) -> AnswerSchema:
-        key = strict, sha256(orjson.dumps(schema)).digest()
+        text = orjson.dumps(schema)
+        key = strict, sha256(text).digest()
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = _compiled(schema, name, strict=strict)
-            if len(self._known) > self._size:
-                self._known.popitem(last=False)
+            patterns = check_schema(schema, name, strict=strict)
+            found = _compiled(schema, name, 1 + patterns + len(text) // _BYTES_OF_ONE)
+            self._known[key] = found
+            self._weight += found.weight
+            while self._weight > self._size and len(self._known) > 1:
+                self._weight -= self._known.popitem(last=False)[1].weight
         self._known.move_to_end(key)
         return found
 
 
 class CompiledSchema(AnswerSchema):
-    def __init__(self, schema: Schema) -> None:
+    def __init__(self, schema: Schema, weight: int) -> None:
         """Raises jsonschema_rs.ValidationError."""
+        self.weight = weight
         self._schema = schema
         self._validator = _validator(schema)
 
@@ -66,10 +75,9 @@ class CompiledSchema(AnswerSchema):
         return found[:MOST_PROBLEMS] or ["$: it does not fit the schema."]
 
 
-def _compiled(schema: Schema, name: str, *, strict: bool) -> CompiledSchema:
-    check_schema(schema, name, strict=strict)
+def _compiled(schema: Schema, name: str, weight: int) -> CompiledSchema:
     try:
-        return CompiledSchema(schema)
+        return CompiledSchema(schema, weight)
     except jsonschema_rs.ValidationError as error:
         path = tuple(str(step) for step in error.instance_path)
         raise InvalidJsonSchema(name, path, f"{error.message}.") from error
@@ -81,7 +89,7 @@ def _validator(schema: Schema) -> jsonschema_rs.Validator:
         offline=True,
         validate_formats=True,
         mask="it",
-        pattern_options=jsonschema_rs.RegexOptions(_LARGEST_REGEX, _LARGEST_REGEX),
+        pattern_options=jsonschema_rs.RegexOptions(_LARGEST_REGEX, _LARGEST_DFA),
     )
 
 

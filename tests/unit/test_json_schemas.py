@@ -110,6 +110,8 @@ LOOSE_REFUSED: list[tuple[Json, str]] = [
     ({"$dynamicRef": "#a"}, "'$dynamicRef'"),
     ({"$schema": "http://127.0.0.1:9/schema"}, "'$schema' must be one of"),
     ({"pattern": "(?=a)b"}, "regex"),
+    ({"items": [{"pattern": f"a{n}"} for n in range(101)]}, "more than 100 different patterns"),
+    ({"patternProperties": {f"a{n}": TEXT for n in range(101)}}, "more than 100 different"),
     ({"pattern": "(((a{100}){100}){100}){100}"}, "regex"),
 ]
 
@@ -257,4 +259,13 @@ def test_a_schema_is_compiled_once_and_few_are_kept() -> None:
     assert schemas.compile(an_object(), "another name", strict=True) is first
     for number in range(5):
         schemas.compile(an_object(**{f"p{number}": TEXT}), "x", strict=False)
+    assert len(schemas) == 2
+
+
+def test_few_schemas_with_many_patterns_are_kept() -> None:
+    schemas = JsonSchemaCompiler(size=100)
+    for number in range(5):
+        items = [{"pattern": f"{number}a{n}"} for n in range(40)]
+        schemas.compile({"prefixItems": items}, "x", strict=False)
+
     assert len(schemas) == 2

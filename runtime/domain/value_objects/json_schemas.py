@@ -10,6 +10,8 @@ MAX_PROPERTIES = 5_000
 MAX_ENUM_VALUES = 1_000
 MAX_CHARACTERS = 120_000
 """Of the names and of the texts in `enum` and `const`, together."""
+MAX_PATTERNS = 100
+"""Different ones: a pattern is written in a few characters and may take milliseconds to prepare."""
 MAX_PATHS = 50_000
 """Through a schema with every reference written out: checking an answer takes that long."""
 
@@ -42,8 +44,11 @@ class Refuse(Protocol):
     def __call__(self, path: Path, why: str) -> InvalidJsonSchema: ...
 
 
-def check_schema(schema: Mapping[str, Any], name: str, *, strict: bool) -> None:
-    """Raises InvalidJsonSchema. That it is a JSON Schema at all is for a validator to say."""
+def check_schema(schema: Mapping[str, Any], name: str, *, strict: bool) -> int:
+    """The number of its patterns, which are what is dear to keep.
+
+    Raises InvalidJsonSchema. That it is a JSON Schema at all is for a validator to say.
+    """
 
     def refuse(path: Path, why: str) -> InvalidJsonSchema:
         return InvalidJsonSchema(name, path, why)
@@ -52,13 +57,14 @@ def check_schema(schema: Mapping[str, Any], name: str, *, strict: bool) -> None:
         raise refuse((), f"'$schema' must be one of {', '.join(DIALECTS)}.")
     if strict:
         _StrictCheck(refuse).root(schema)
-    _check_references(schema, refuse)
+    patterns = _check_parts(schema, refuse)
     try:
         paths = _paths(schema, schema, {}, set())
     except RecursionError:
         paths = MAX_PATHS + 1
     if paths > MAX_PATHS:
         raise refuse((), f"its references lead through it in more than {MAX_PATHS} ways.")
+    return patterns
 
 
 def resolved(root: Mapping[str, Any], reference: str) -> object:
@@ -124,16 +130,16 @@ class _StrictCheck:
                 path, "'additionalProperties' is required to be supplied and to be false."
             )
         properties = _mapping(schema.get("properties"))
-        required = [name for name in _list(schema.get("required")) if isinstance(name, str)]
-        missing = [name for name in properties if name not in set(required)]
-        if missing:
+        required = dict.fromkeys(
+            name for name in _list(schema.get("required")) if isinstance(name, str)
+        )
+        if missing := [name for name in properties if name not in required]:
             raise self._refuse(
                 path,
                 "'required' is required to be supplied and to be an array including every key in "
                 f"properties. Missing '{missing[0]}'.",
             )
-        extra = [name for name in required if name not in properties]
-        if extra:
+        if extra := [name for name in required if name not in properties]:
             raise self._refuse(path, f"'required' names '{extra[0]}', which is no property.")
         self._properties += len(properties)
         if self._properties > MAX_PROPERTIES:
@@ -157,24 +163,37 @@ class _StrictCheck:
             )
 
 
-def _check_references(root: Mapping[str, Any], refuse: Refuse) -> None:
-    """A reference is a pointer into the schema itself: nothing is fetched, nothing renamed."""
+def _check_parts(root: Mapping[str, Any], refuse: Refuse) -> int:
+    patterns: set[str] = set()
     waiting: list[tuple[Path, Mapping[str, Any]]] = [((), root)]
     while waiting:
         path, schema = waiting.pop()
-        reference = schema.get("$ref", "#")
-        if not isinstance(reference, str) or not (reference == "#" or reference[:2] == "#/"):
-            raise refuse(path, "'$ref' must be '#' or begin with '#/': nothing else is followed.")
-        if not isinstance(resolved(root, reference), Mapping | bool):
-            raise refuse(path, f"reference '{reference}' can't be resolved.")
-        for keyword in ("$dynamicRef", "$recursiveRef", *(["$id", "id"] if path else [])):
-            if isinstance(schema.get(keyword), str):
-                raise refuse(path, f"'{keyword}' is not permitted here.")
+        _check_reference(root, schema, path, refuse)
+        patterns.update(_mapping(schema.get("patternProperties")))
+        if isinstance(schema.get("pattern"), str):
+            patterns.add(schema["pattern"])
+        if len(patterns) > MAX_PATTERNS:
+            raise refuse(path, f"there are more than {MAX_PATTERNS} different patterns.")
         waiting += [
             ((*path, *step), each)
             for step, each in _subschemas(schema)
             if isinstance(each, Mapping)
         ]
+    return len(patterns)
+
+
+def _check_reference(
+    root: Mapping[str, Any], schema: Mapping[str, Any], path: Path, refuse: Refuse
+) -> None:
+    """A reference is a pointer into the schema itself: nothing is fetched, nothing renamed."""
+    reference = schema.get("$ref", "#")
+    if not isinstance(reference, str) or not (reference == "#" or reference[:2] == "#/"):
+        raise refuse(path, "'$ref' must be '#' or begin with '#/': nothing else is followed.")
+    if not isinstance(resolved(root, reference), Mapping | bool):
+        raise refuse(path, f"reference '{reference}' can't be resolved.")
+    for keyword in ("$dynamicRef", "$recursiveRef", *(["$id", "id"] if path else [])):
+        if isinstance(schema.get(keyword), str):
+            raise refuse(path, f"'{keyword}' is not permitted here.")
 
 
 def _paths(root: Mapping[str, Any], schema: object, known: dict[int, int], open_: set[int]) -> int:
