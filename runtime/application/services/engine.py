@@ -319,13 +319,16 @@ class Engine:
             self.admission.leave(agent, caller, command.choices)
             raise
         try:
-            shaped = self._shaped(agent, command.options, leases[0].instance)
+            shaped = [self._shaped(agent, command.options, lease.instance) for lease in leases]
         except DomainError:
             self.admission.leave(agent, caller, command.choices)
             for lease in leases:
                 self.instances.release(lease)
             raise
-        runs = [ActiveRun(self, agent, lease, command, keepers, shaped) for lease in leases]
+        runs = [
+            ActiveRun(self, agent, lease, command, keepers, each)
+            for lease, each in zip(leases, shaped, strict=True)
+        ]
         return Execution(agent, runs)
 
     def _shaped(
