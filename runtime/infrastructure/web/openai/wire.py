@@ -268,6 +268,23 @@ class ChatCompletionRequest(Wire):
                     "stream_options": {"include_usage": True},
                     "messages": [{"role": "user", "content": "Where is my order?"}],
                 },
+                {
+                    "model": "assistant",
+                    "messages": [{"role": "user", "content": "A ticket about a broken lamp."}],
+                    "response_format": {
+                        "type": "json_schema",
+                        "json_schema": {
+                            "name": "ticket",
+                            "strict": True,
+                            "schema": {
+                                "type": "object",
+                                "properties": {"subject": {"type": "string"}},
+                                "required": ["subject"],
+                                "additionalProperties": False,
+                            },
+                        },
+                    },
+                },
             ]
         },
     )
