@@ -5,9 +5,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 
 from runtime.domain.entities.agents import Agent
-from runtime.domain.errors import FieldProblem, InvalidConfig, InvalidValue, TemplateNotFound
+from runtime.domain.errors import (
+    EmbeddingModelNotFound,
+    FieldProblem,
+    InvalidConfig,
+    InvalidValue,
+    TemplateNotFound,
+)
 from runtime.domain.services.executor import AgentExecutor, AgentInstance, Emit, RunInput
-from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ModelService
+from runtime.domain.services.models import (
+    EmbeddingCall,
+    ModelCall,
+    ModelEvent,
+    ModelFinished,
+    ModelService,
+)
 from runtime.domain.services.templates import (
     CheckedConfig,
     LoadProblem,
@@ -17,6 +29,7 @@ from runtime.domain.services.templates import (
 )
 from runtime.domain.value_objects.agents import TemplateRef
 from runtime.domain.value_objects.chat import GenerationOptions
+from runtime.domain.value_objects.embeddings import Embeddings
 
 Script = Callable[[RunInput, Emit], Awaitable[None]]
 
@@ -26,6 +39,7 @@ class ScriptedInstance(AgentInstance):
     script: Script
     fixed: GenerationOptions = field(default_factory=GenerationOptions)
     unsupported: Mapping[str, str] = field(default_factory=dict)
+    obedient: bool = False
     closed: int = 0
 
     @property
@@ -35,6 +49,9 @@ class ScriptedInstance(AgentInstance):
     @property
     def unsupported_options(self) -> Mapping[str, str]:
         return self.unsupported
+
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        return self.obedient
 
     async def run(self, input: RunInput, emit: Emit) -> None:
         await self.script(input, emit)
@@ -108,6 +125,15 @@ class OnlyDemo(ModelService):
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
         yield ModelFinished("stop", "demo")
+
+    async def embed(self, call: EmbeddingCall) -> Embeddings:
+        raise EmbeddingModelNotFound(call.model)
+
+    def is_embedder(self, model: str) -> bool:
+        return False
+
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        return False
 
     def check(self, model: str | None) -> None:
         if model not in (None, "demo"):

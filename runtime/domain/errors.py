@@ -4,6 +4,7 @@ DomainError
 ├── Invalid              the request can never succeed as written
 │   ├── InvalidValue             a value object's rule
 │   ├── InvalidReference         `model` is not in any accepted form
+│   ├── InvalidJsonSchema        `response_format` asks for what is no usable JSON Schema
 │   ├── UpstreamRefused          the model's provider finds the request wrong
 │   ├── UnsupportedParameter     the agent can't honour a parameter of the call
 │   └── FixedParameter           the agent's configuration fixes a parameter of the call
@@ -16,6 +17,7 @@ DomainError
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound
 │   └── ModelNotFound            no agent answers to this `model`
+│       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists
 │   ├── TransitionRefused        the life cycle has no such step
@@ -32,7 +34,8 @@ DomainError
 │   ├── StepFailed · IterationLimit
 │   └── SecretUnreadable         a stored secret does not open with the runtime's keys
 ├── UpstreamFailed       the model's provider failed
-│   └── UpstreamAuthFailed · UpstreamMisconfigured
+│   ├── UpstreamAuthFailed · UpstreamMisconfigured
+│   └── InvalidStructuredOutput  what was streamed does not fit the requested schema
 ├── UpstreamRateLimited  the model's provider asks to wait
 └── UpstreamTimeout      the model's provider said nothing in time
 """
@@ -98,6 +101,17 @@ class InvalidValue(Invalid):
 
 class InvalidReference(Invalid):
     code = "invalid_model"
+
+
+class InvalidJsonSchema(Invalid):
+    code = "invalid_json_schema"
+
+    def __init__(self, name: str, path: Sequence[str], why: str) -> None:
+        # The words of OpenAI's refusal, which shows the path as a Python tuple.
+        super().__init__(
+            f"Invalid schema for response_format '{name}': In context={tuple(path)}, {why}",
+            param="response_format",
+        )
 
 
 class UnsupportedParameter(Invalid):
@@ -193,6 +207,16 @@ class ModelNotFound(NotFound):
         super().__init__(
             f"The model '{model}' does not exist or you have no access to it. "
             "GET /v1/models lists the ones you can call.",
+            param="model",
+        )
+
+
+class EmbeddingModelNotFound(ModelNotFound):
+    def __init__(self, model: object) -> None:
+        NotFound.__init__(
+            self,
+            f"There is no embedding model '{model}'. Write 'provider/name', a provider's name, or "
+            "the name of a model of the default provider.",
             param="model",
         )
 
@@ -386,6 +410,13 @@ class UpstreamMisconfigured(UpstreamFailed):
     """What answers at the provider's address is not the provider; an operator has to look."""
 
     retryable = False
+
+
+class InvalidStructuredOutput(UpstreamFailed):
+    code = "invalid_structured_output"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The answer does not fit the requested JSON schema: {problem}")
 
 
 class UpstreamRefused(Invalid):

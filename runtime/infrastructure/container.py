@@ -6,6 +6,7 @@ from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.application.handlers import agents, keys, seeding
+from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
@@ -21,6 +22,7 @@ from runtime.application.services.engine import Engine
 from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.structured_output import StructuredOutput
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
@@ -46,6 +48,7 @@ from runtime.infrastructure.providers.service import PooledModelService
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.tools.service import BuiltinTools
@@ -92,6 +95,8 @@ def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> Poole
             settings.openai_base_url,
             key.get_secret_value() if key else None,
             default_model=settings.openai_model,
+            formats=settings.openai_formats,
+            default_embedding_model=settings.openai_embedding_model,
             connect_s=settings.connect_timeout_s,
             first_token_s=settings.first_token_timeout_s,
             idle_s=settings.idle_timeout_s,
@@ -196,6 +201,9 @@ class Container(containers.DeclarativeContainer):
         now=clock,
         run_timeout_s=settings.provided.run_timeout_s,
         monitor=monitor,
+        structured=providers.Singleton(
+            StructuredOutput, models, providers.Singleton(JsonSchemaCompiler)
+        ),
     )
     exposition = providers.Singleton(
         Exposition,
@@ -227,6 +235,7 @@ class Container(containers.DeclarativeContainer):
     roll_back_agent = providers.Factory(agents.RollBackAgentHandler, uow=uow, now=clock)
     delete_agent = providers.Factory(agents.DeleteAgentHandler, uow=uow, now=clock)
     seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
+    embed = providers.Singleton(EmbedHandler, catalogue=catalogue, models=models)
     execute_agent = providers.Singleton(ExecuteAgentHandler, catalogue=catalogue, engine=run_engine)
 
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)

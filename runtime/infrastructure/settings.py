@@ -107,6 +107,9 @@ class Settings(BaseSettings):
         default="https://api.openai.com/v1", validation_alias="OPENAI_BASE_URL"
     )
     openai_model: str = "gpt-4.1-mini"
+    openai_embedding_model: str = "text-embedding-3-small"
+    openai_structured_output: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """What of `response_format` the provider's models keep to by themselves."""
     demo_token_delay_ms: float = Field(default=0, ge=0, le=60_000)
 
     max_body_bytes: int = Field(default=10_000_000, ge=1_000)
@@ -235,6 +238,12 @@ class Settings(BaseSettings):
     @property
     def openai_configured(self) -> bool:
         return bool(self.openai_api_key) or "openai_base_url" in self.model_fields_set
+
+    @property
+    def openai_formats(self) -> frozenset[str]:
+        both = frozenset({"json_object", "json_schema"})
+        each = {"json_schema": both, "json_object": both - {"json_schema"}, "none": frozenset()}
+        return frozenset(each[self.openai_structured_output])
 
     @property
     def tokens(self) -> tuple[str, ...]:

@@ -180,6 +180,7 @@ def an_agent(**fields: object) -> Json:
 
 
 CHAT = "POST /v1/chat/completions"
+EMBED = "POST /v1/embeddings"
 AGENTS = "/v1/agents"
 AGENT = "/v1/agents/{id}"
 EVERYBODY = "200 200 200 200 200 200"
@@ -193,6 +194,8 @@ MATRIX = [
     Row(CHAT, "beta", "404 404 200 404 404 404", body=lambda id: asking(id, stream=True)),
     Row(CHAT, "draft", "404 404 200 404 404 404", body=lambda id: asking(id, stream=True)),
     Row(CHAT, "published", "200 200 200 200 200 404", body=asking),
+    Row(EMBED, "none", EVERYBODY, body=lambda _: {"model": "demo", "input": "Hi"}),
+    Row(EMBED, "draft", "404 404 400 404 404 404", body=lambda id: {"model": id, "input": "Hi"}),
     Row("GET /v1/models", "none", EVERYBODY),
     Row("GET /v1/models/{model}", "draft", "404 404 200 404 404 404"),
     Row("GET /v1/models/{model}", "beta", "404 404 200 404 404 404"),

@@ -16,6 +16,7 @@ from runtime.application.services.channel import RunChannel
 from runtime.application.services.instances import InstanceCache, Lease
 from runtime.application.services.journal import RunJournal
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.structured_output import ShapedRun, StructuredOutput
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run
 from runtime.domain.errors import (
@@ -73,6 +74,7 @@ class ActiveRun:
         lease: Lease,
         command: ExecuteAgent,
         keepers: Sequence[RunKeeper],
+        shaped: ShapedRun | None = None,
     ) -> None:
         self.id: RunId = new_run_id()
         self.channel = RunChannel()
@@ -83,6 +85,7 @@ class ActiveRun:
         self.agent = agent
         self.caller = command.caller
         self.lease = lease
+        self._runner: AgentInstance | ShapedRun = shaped or lease.instance
         self._input = RunInput(
             run_id=self.id,
             messages=command.messages,
@@ -160,7 +163,7 @@ class ActiveRun:
         try:
             await self.channel.put(RunStarted(self.id))
             async with timer:
-                await self.lease.instance.run(self._input, self._emit)
+                await self._runner.run(self._input, self._emit)
         except asyncio.CancelledError:
             return RunCancelled()
         except DomainError as error:
@@ -285,6 +288,7 @@ class Engine:
     now: Callable[[], datetime]
     run_timeout_s: float
     monitor: Monitor = UNWATCHED
+    structured: StructuredOutput | None = None
     active: set[ActiveRun] = field(default_factory=set)
 
     async def start(
@@ -292,8 +296,8 @@ class Engine:
     ) -> Execution:
         """The keepers are every choice's; they are released here too when no run starts.
 
-        Raises Saturated, RateLimited, Draining, UnsupportedParameter, FixedParameter, and what
-        building an instance raises.
+        Raises Saturated, RateLimited, Draining, UnsupportedParameter, FixedParameter,
+        InvalidJsonSchema, and what building an instance raises.
         """
         try:
             return await self._start(agent, command, keepers)
@@ -315,14 +319,23 @@ class Engine:
             self.admission.leave(agent, caller, command.choices)
             raise
         try:
-            check_options(command.options, leases[0].instance)
+            shaped = [self._shaped(agent, command.options, lease.instance) for lease in leases]
         except DomainError:
             self.admission.leave(agent, caller, command.choices)
             for lease in leases:
                 self.instances.release(lease)
             raise
-        runs = [ActiveRun(self, agent, lease, command, keepers) for lease in leases]
+        runs = [
+            ActiveRun(self, agent, lease, command, keepers, each)
+            for lease, each in zip(leases, shaped, strict=True)
+        ]
         return Execution(agent, runs)
+
+    def _shaped(
+        self, agent: Agent, options: GenerationOptions, instance: AgentInstance
+    ) -> ShapedRun | None:
+        check_options(options, instance)
+        return self.structured.asked(agent, instance, options) if self.structured else None
 
     def cancel_all(self) -> None:
         """Their readers are told that the runtime drains."""

@@ -40,6 +40,9 @@ class AgentInstance(Protocol):
     def unsupported_options(self) -> Mapping[str, str]:
         """Parameters of a call that the agent can't honour, and why."""
 
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        """Whether all that it says comes from a model that keeps to the format by itself."""
+
     async def run(self, input: RunInput, emit: Emit) -> None:
         """Emit what happens; cancelling the task that awaits this stops the agent.
 

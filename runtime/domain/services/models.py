@@ -12,6 +12,7 @@ from runtime.domain.events.runs import (
     UsageReported,
 )
 from runtime.domain.value_objects.chat import FinishReason, GenerationOptions, Message
+from runtime.domain.value_objects.embeddings import EmbeddingInput, Embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,17 @@ ModelEvent = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingCall:
+    model: str
+    """`provider/name`, a provider's name, or the name of a model of the default provider."""
+    inputs: Sequence[EmbeddingInput]
+    dimensions: int | None = None
+    """None: as many as the model has."""
+    user: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class ModelService(Protocol):
     def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
         """Deltas, then UsageReported, then ModelFinished, always both and in this order.
@@ -52,8 +64,21 @@ class ModelService(Protocol):
         UpstreamRateLimited, UpstreamAuthFailed, UpstreamFailed, UpstreamTimeout.
         """
 
+    async def embed(self, call: EmbeddingCall) -> Embeddings:
+        """Transient failures are retried here and nowhere else.
+
+        Raises EmbeddingModelNotFound, and what `stream` raises.
+        """
+
+    def is_embedder(self, model: str) -> bool:
+        """Whether the name alone says that it is an embedding model. Others may be one too, of
+        the default provider."""
+
     def check(self, model: str | None) -> None:
         """Raises InvalidValue, with the providers there are, when no provider serves `model`."""
+
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        """Whether the model can't but keep to the format; others are asked for it in words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,10 @@ class PrometheusMonitor(Unwatched):
     def model_call(
         self, provider: str, model: str, options: GenerationOptions, *, stream: bool
     ) -> CallWatch:
-        return _CallCount(self._of_model(provider, model))
+        return _CallCount(self.of_model(provider, model))
+
+    def embedding_call(self, provider: str, model: str) -> CallWatch:
+        return _EmbeddingCount(self, provider, model)
 
     def refused(self, agent: Agent, error: DomainError) -> None:
         self._refusals.labels(self._agents(str(agent.slug)), error.code).inc()
@@ -127,7 +130,7 @@ class PrometheusMonitor(Unwatched):
         self._tool_calls.labels(name, status).inc()
         self._tool_seconds.labels(name).observe(duration_s)
 
-    def _of_model(self, provider: str, model: str) -> "_OfModel":
+    def of_model(self, provider: str, model: str) -> "_OfModel":
         key = (provider, self._models(f"{provider}/{model}"))
         known = self._by_model.get(key)
         if known is None:
@@ -325,6 +328,18 @@ class _RunCount(UnwatchedRun):
         self._monitor.of_agent(self._slug).ended(run)
         for tool in run.tools:
             self._monitor.tool_called(tool.name, tool.status, tool.duration_ms / 1_000)
+
+
+class _EmbeddingCount(UnwatchedCall):
+    def __init__(self, monitor: PrometheusMonitor, provider: str, model: str) -> None:
+        self._monitor = monitor
+        self._provider = provider
+        self._model = model
+
+    def ended(self, end: CallEnd) -> None:
+        """Only a model that answered gets a label: callers may write any name."""
+        model = self._model if end.outcome == "success" else OTHER
+        self._monitor.of_model(self._provider, model).ended(end)
 
 
 class _CallCount(UnwatchedCall):

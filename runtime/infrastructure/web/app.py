@@ -15,7 +15,7 @@ from runtime.infrastructure.web.middleware import (
     BrowserGuard,
     RequestContext,
 )
-from runtime.infrastructure.web.openai import chat, models
+from runtime.infrastructure.web.openai import chat, embeddings, models
 from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
@@ -43,6 +43,7 @@ def create_app(container: Container) -> FastAPI:
     routers = (
         chat.router,
         models.router,
+        embeddings.router,
         agents.router,
         templates.router,
         runs.router,

@@ -76,6 +76,11 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             async for event in events:
                 yield event
 
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        if self.answer_key is not None or self.other_models:
+            return False
+        return self.services.models.obeys(self.agent.spec.model, response_format)
+
     async def run(self, input: RunInput, emit: Emit) -> None:
         scope = RunScope(input, emit)
         token = CURRENT.set(scope)

@@ -28,6 +28,8 @@ MAX_PARTS = 256
 MAX_NAME = 256
 MAX_STOP = 1_000
 MAX_SCHEMA_BYTES = 64_000
+MAX_ANSWER_SCHEMA_BYTES = 512_000
+"""OpenAI takes 5,000 properties and 120,000 characters of names."""
 MAX_METADATA_BYTES = 16_000
 
 
@@ -42,6 +44,7 @@ def _at_most(max_bytes: int) -> AfterValidator:
 
 Name = Annotated[str, Field(max_length=MAX_NAME)]
 Schema = Annotated[dict[str, Any], _at_most(MAX_SCHEMA_BYTES)]
+AnswerSchema = Annotated[dict[str, Any], _at_most(MAX_ANSWER_SCHEMA_BYTES)]
 Metadata = Annotated[dict[str, Any], Field(max_length=64), _at_most(MAX_METADATA_BYTES)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
@@ -230,7 +233,7 @@ class NamedToolChoice(Wire):
 class JsonSchemaIn(Wire):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = Field(default=None, max_length=10_000)
-    schema_: Schema | None = Field(default=None, alias="schema")
+    schema_: AnswerSchema | None = Field(default=None, alias="schema")
     strict: bool | None = None
 
 
@@ -264,6 +267,23 @@ class ChatCompletionRequest(Wire):
                     "stream": True,
                     "stream_options": {"include_usage": True},
                     "messages": [{"role": "user", "content": "Where is my order?"}],
+                },
+                {
+                    "model": "assistant",
+                    "messages": [{"role": "user", "content": "A ticket about a broken lamp."}],
+                    "response_format": {
+                        "type": "json_schema",
+                        "json_schema": {
+                            "name": "ticket",
+                            "strict": True,
+                            "schema": {
+                                "type": "object",
+                                "properties": {"subject": {"type": "string"}},
+                                "required": ["subject"],
+                                "additionalProperties": False,
+                            },
+                        },
+                    },
                 },
             ]
         },

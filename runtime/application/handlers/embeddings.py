@@ -1,0 +1,33 @@
+from contextlib import suppress
+from dataclasses import dataclass
+
+from runtime.application.commands.embeddings import Embed
+from runtime.application.services.catalogue import AgentCatalogue
+from runtime.domain.errors import InvalidReference, InvalidValue, ModelNotFound
+from runtime.domain.services.models import EmbeddingCall, ModelService
+from runtime.domain.value_objects.embeddings import Embeddings, check_inputs
+from runtime.domain.value_objects.identity import KeyScope
+
+
+@dataclass(frozen=True)
+class EmbedHandler:
+    catalogue: AgentCatalogue
+    models: ModelService
+
+    async def __call__(self, command: Embed) -> Embeddings:
+        """Raises Forbidden, InvalidValue, EmbeddingModelNotFound, and what a model call raises."""
+        command.caller.require_scope(KeyScope.MODELS)
+        check_inputs(command.inputs)
+        if not self.models.is_embedder(command.model):
+            await self._refuse_agent(command)
+        call = EmbeddingCall(command.model, command.inputs, command.dimensions, command.user)
+        return await self.models.embed(call)
+
+    async def _refuse_agent(self, command: Embed) -> None:
+        with suppress(InvalidReference, ModelNotFound):
+            await self.catalogue.resolve(command.model, command.caller)
+            raise InvalidValue(
+                f"'{command.model}' is an agent, and agents don't embed: name an embedding model, "
+                "such as 'provider/name'.",
+                param="model",
+            )
