@@ -11,12 +11,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.runs import RunLog
+from runtime.domain.repositories.sessions import SessionHolds
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
-from tests.fakes import MemoryKeyRing, MemoryRunLog, MemoryStore, Published, memory_unit_of_work
+from tests.fakes import (
+    MemoryKeyRing,
+    MemoryRunLog,
+    MemorySessionHolds,
+    MemoryStore,
+    Published,
+    memory_unit_of_work,
+)
 
 Connect = Callable[[str], AsyncEngine]
 
@@ -29,6 +38,7 @@ class Storage:
     run_log: RunLog
     key_ring: KeyRing
     published: Published
+    session_holds: SessionHolds
 
 
 def migrated(url: str) -> str:
@@ -61,7 +71,7 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def clean_postgres_url(migrated_postgres_url: str) -> str:
     with psycopg.connect(migrated_postgres_url) as connection:
-        for table in ("api_keys", "runs", "audit", "agents", "agent_lines"):
+        for table in ("sessions", "api_keys", "runs", "audit", "agents", "agent_lines"):
             connection.execute(f"DELETE FROM {table}")
     return migrated_postgres_url
 
@@ -105,10 +115,16 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
     if storage_url == "memory:":
         store = MemoryStore()
         memory = partial(memory_unit_of_work, store, published)
-        return Storage(memory, MemoryRunLog(store), MemoryKeyRing(store), published)
+        return Storage(
+            memory,
+            MemoryRunLog(store),
+            MemoryKeyRing(store),
+            published,
+            MemorySessionHolds(store),
+        )
     engine = connect(storage_url)
     uow = partial(sql_unit_of_work, engine, published)
-    return Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), published)
+    return Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), published, SqlSessionHolds(engine))
 
 
 @pytest.fixture

@@ -20,12 +20,20 @@ from runtime.infrastructure.database import (
     ping,
     upgrade,
 )
-from runtime.infrastructure.repositories import agents, audit, keys, runs
+from runtime.infrastructure.repositories import agents, audit, keys, runs, sessions
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
 
 ROOT = Path(__file__).parents[2]
-TABLES = {agents.agent_lines, agents.agents, audit.audit, runs.runs, keys.api_keys}
+TABLES = {
+    agents.agent_lines,
+    agents.agents,
+    audit.audit,
+    runs.runs,
+    keys.api_keys,
+    sessions.sessions,
+    sessions.session_items,
+}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
