@@ -420,7 +420,8 @@ class MemorySessionRepository(SessionRepository):
         if session.id in tables.sessions:
             return False
         if session.line_id and session.name:
-            if await self.find(SessionName(session.line_id, session.name)):
+            taken = await self.find(SessionName(session.line_id, session.name))
+            if taken is not None:
                 return False
         tables.sessions[session.id] = session
         if holder:

@@ -20,6 +20,8 @@ from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.session_holds import SessionDesk
+from runtime.application.services.sessions import SessionTurns
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
@@ -44,6 +46,7 @@ from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.tools.service import BuiltinTools
@@ -187,6 +190,16 @@ class Container(containers.DeclarativeContainer):
         run_timeout_s=settings.provided.run_timeout_s,
         monitor=monitor,
     )
+    session_holds = providers.Factory(SqlSessionHolds, engine)
+    session_desk = providers.Singleton(
+        SessionDesk,
+        uow,
+        session_holds,
+        clock,
+        refuse=settings.provided.refuses_busy_sessions,
+        wait_s=settings.provided.session_wait_s,
+    )
+    session_turns = providers.Singleton(SessionTurns, session_desk)
     exposition = providers.Singleton(
         Exposition,
         metrics.provided.registry,
@@ -195,6 +208,7 @@ class Container(containers.DeclarativeContainer):
             admission=admission,
             instances=instances,
             recorder=recorder,
+            sessions=session_desk,
             templates=templates,
             providers=models.provided.health,
         ),
@@ -217,7 +231,9 @@ class Container(containers.DeclarativeContainer):
     roll_back_agent = providers.Factory(agents.RollBackAgentHandler, uow=uow, now=clock)
     delete_agent = providers.Factory(agents.DeleteAgentHandler, uow=uow, now=clock)
     seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
-    execute_agent = providers.Singleton(ExecuteAgentHandler, catalogue=catalogue, engine=run_engine)
+    execute_agent = providers.Singleton(
+        ExecuteAgentHandler, catalogue=catalogue, engine=run_engine, turns=session_turns
+    )
 
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
     revoke_key = providers.Factory(keys.RevokeKeyHandler, uow=uow, now=clock)

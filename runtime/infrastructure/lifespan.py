@@ -29,6 +29,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.models().aclose)
         opened.push_async_callback(container.recorder().stop)
         container.recorder().start()
+        opened.push_async_callback(container.session_desk().stop)
+        container.session_desk().start()
         opened.push_async_callback(container.instances().aclose)
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()

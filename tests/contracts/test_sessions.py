@@ -397,8 +397,8 @@ async def test_what_no_database_takes_is_an_invalid_value(uow: UnitOfWorkFactory
     session = await stored(uow, a_session())
     await held(uow, session.id, "one")
     async with uow(ANNS) as work:
+        addition = Addition([said("a\ud800b")])
         with pytest.raises(InvalidValue):
-            addition = Addition([said("a\ud800b")])
             await work.sessions.write(session, "one", addition, LATER)
 
 

@@ -51,7 +51,7 @@ class Recall:
     summary: str
     """Of what came before them; empty: nothing did."""
     to_fold: Sequence[Message] = ()
-    """Of the messages, the first ones, which are to go into the summary now."""
+    """What lies between the two, and is to go into the summary now."""
 
 
 @dataclass(frozen=True, slots=True)
