@@ -5,13 +5,14 @@ from functools import partial
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, keys, seeding
+from runtime.application.handlers import agents, keys, seeding, sessions
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
+from runtime.application.queries.sessions import SessionQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.application.services.catalogue import AgentCatalogue
@@ -238,6 +239,13 @@ class Container(containers.DeclarativeContainer):
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
     revoke_key = providers.Factory(keys.RevokeKeyHandler, uow=uow, now=clock)
     key_queries = providers.Factory(KeyQueries, uow=uow)
+
+    create_session = providers.Factory(sessions.CreateSessionHandler, uow=uow, now=clock)
+    describe_session = providers.Factory(sessions.DescribeSessionHandler, uow=uow, now=clock)
+    delete_session = providers.Factory(sessions.DeleteSessionHandler, uow=uow)
+    add_items = providers.Factory(sessions.AddItemsHandler, desk=session_desk)
+    delete_item = providers.Factory(sessions.DeleteItemHandler, desk=session_desk)
+    session_queries = providers.Factory(SessionQueries, uow=uow)
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)
