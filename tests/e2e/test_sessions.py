@@ -39,18 +39,18 @@ class Setup:
         headers: dict[str, str] | None = None,
         **options: Any,  # noqa: ANN401 - as in the SDK
     ) -> str:
-        metadata = {"metadata": {"session_id": session}} if session else {}
-        answer = await self.runtime.openai.chat.completions.create(
+        metadata: Any = {"metadata": {"session_id": session}} if session else {}
+        answer: Any = await self.runtime.openai.chat.completions.create(
             model=options.pop("model", "assistant"),
             messages=[user(each) if isinstance(each, str) else each for each in messages],  # type: ignore[misc]
             extra_headers=headers,
             **metadata,
             **options,
         )
-        return answer.choices[0].message.content or ""
+        return str(answer.choices[0].message.content)
 
     async def slow_turn(self, text: str = SLOW) -> None:
-        stream = await self.runtime.openai.chat.completions.create(
+        stream: Any = await self.runtime.openai.chat.completions.create(
             model="assistant",
             messages=[user(text)],  # type: ignore[list-item]
             metadata={"session_id": "trip"},
@@ -66,9 +66,10 @@ class Setup:
 
     async def remembered(self) -> list[str]:
         async with self.runtime.container.engine().connect() as connection:
-            id = await connection.scalar(select(sessions.c.id).where(sessions.c.name == "trip"))
-        items = await self.runtime.openai.conversations.items.list(id, order="asc", limit=100)
-        return [item.content[0].text async for item in items]  # type: ignore[union-attr]
+            named = select(sessions.c.id).where(sessions.c.name == "trip")
+            id = str(await connection.scalar(named))
+        items: Any = await self.runtime.openai.conversations.items.list(id, order="asc", limit=100)
+        return [item.content[0].text async for item in items]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -103,7 +104,7 @@ async def test_a_client_may_send_the_whole_conversation(setup: Setup) -> None:
 
 async def test_a_streamed_turn_is_remembered_before_its_end_is_read(setup: Setup) -> None:
     for text in ("one", "two"):
-        stream = await setup.runtime.openai.chat.completions.create(
+        stream: Any = await setup.runtime.openai.chat.completions.create(
             model="assistant",
             messages=[user(text)],  # type: ignore[list-item]
             metadata={"session_id": "trip"},
