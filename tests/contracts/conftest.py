@@ -12,13 +12,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.runs import RunLog
+from runtime.domain.repositories.sessions import SessionHolds
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
+from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
-from tests.fakes import MemoryKeyRing, MemoryRunLog, MemoryStore, Published, memory_unit_of_work
+from tests.fakes import (
+    MemoryKeyRing,
+    MemoryRunLog,
+    MemorySessionHolds,
+    MemoryStore,
+    Published,
+    memory_unit_of_work,
+)
 from tests.fakes_idempotency import MemoryIdempotencyStore
 
 Connect = Callable[[str], AsyncEngine]
@@ -33,6 +43,7 @@ class Storage:
     key_ring: KeyRing
     idempotency: IdempotencyStore
     published: Published
+    session_holds: SessionHolds
 
 
 def migrated(url: str) -> str:
@@ -65,8 +76,8 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def clean_postgres_url(migrated_postgres_url: str) -> str:
     with psycopg.connect(migrated_postgres_url) as connection:
-        for table in ("idempotency_keys", "api_keys", "runs", "audit", "agents", "agent_lines"):
-            connection.execute(f"DELETE FROM {table}")
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(f"DELETE FROM {table.name}")
     return migrated_postgres_url
 
 
@@ -110,12 +121,21 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
         store = MemoryStore()
         memory = partial(memory_unit_of_work, store, published)
         return Storage(
-            memory, MemoryRunLog(store), MemoryKeyRing(store), MemoryIdempotencyStore(), published
+            uow=memory,
+            run_log=MemoryRunLog(store),
+            key_ring=MemoryKeyRing(store),
+            idempotency=MemoryIdempotencyStore(),
+            published=published,
+            session_holds=MemorySessionHolds(store),
         )
     engine = connect(storage_url)
-    uow = partial(sql_unit_of_work, engine, published)
     return Storage(
-        uow, SqlRunLog(engine), SqlKeyRing(engine), SqlIdempotencyStore(engine), published
+        uow=partial(sql_unit_of_work, engine, published),
+        run_log=SqlRunLog(engine),
+        key_ring=SqlKeyRing(engine),
+        idempotency=SqlIdempotencyStore(engine),
+        published=published,
+        session_holds=SqlSessionHolds(engine),
     )
 
 

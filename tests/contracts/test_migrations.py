@@ -20,7 +20,7 @@ from runtime.infrastructure.database import (
     ping,
     upgrade,
 )
-from runtime.infrastructure.repositories import agents, audit, idempotency, keys, runs
+from runtime.infrastructure.repositories import agents, audit, idempotency, keys, runs, sessions
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
 
@@ -32,6 +32,8 @@ TABLES = {
     runs.runs,
     keys.api_keys,
     idempotency.idempotency_keys,
+    sessions.sessions,
+    sessions.session_items,
 }
 
 

@@ -33,6 +33,9 @@ CALLERS: Mapping[str, tuple[str, str, str]] = {
 }
 """As (user, role, project). The stranger shares the owner's name, in another project."""
 PER_REQUEST = ("x-request-id", "openai-processing-ms", "date", "content-length")
+SAYING: Json = {"role": "user", "content": "Hi"}
+ITEM_OF: dict[str, str] = {}
+"""The item in a conversation."""
 numbers = count()
 
 
@@ -57,6 +60,7 @@ class World:
             "run": self._run,
             "run's agent": self._agent_that_ran,
             "key": self._key,
+            "conversation": self._conversation,
         }
         made: str = await makers[kind]()
         return made
@@ -118,6 +122,13 @@ class World:
         run = await self._as("owner", "GET", f"/v1/runs/{await self._run()}")
         return str(run["session_id"])
 
+    async def _conversation(self) -> str:
+        made = await self._as("owner", "POST", "/v1/conversations", {})
+        path = f"/v1/conversations/{made['id']}/items"
+        added = await self._as("owner", "POST", path, {"items": [SAYING]})
+        ITEM_OF[made["id"]] = added["first_id"]
+        return str(made["id"])
+
     async def _key(self) -> str:
         return str((await self._as("owner", "POST", "/v1/keys", {"name": "CI"}))["id"])
 
@@ -165,7 +176,8 @@ class Row:
 
     async def send(self, client: httpx.AsyncClient, id: str) -> httpx.Response:
         method, _, path = self.route.partition(" ")
-        path = re.sub(r"\{(id|model)\}", id, self.path or path)
+        path = re.sub(r"\{(id|model|conversation_id)\}", id, self.path or path)
+        path = path.replace("{item_id}", ITEM_OF.get(id, "msg_0"))
         query = {name: value.replace("{id}", id) for name, value in self.query.items()}
         body = self.body(id) if self.body else None
         return await client.request(method, path, params=query, json=body)
@@ -182,6 +194,8 @@ def an_agent(**fields: object) -> Json:
 CHAT = "POST /v1/chat/completions"
 EMBED = "POST /v1/embeddings"
 AGENTS = "/v1/agents"
+TALK = "/v1/conversations/{conversation_id}"
+TALKS = "404 404 200 404 200 404"
 AGENT = "/v1/agents/{id}"
 EVERYBODY = "200 200 200 200 200 200"
 RENAMED: Json = {"description": "Changed."}
@@ -196,6 +210,20 @@ MATRIX = [
     Row(CHAT, "published", "200 200 200 200 200 404", body=asking),
     Row(EMBED, "none", EVERYBODY, body=lambda _: {"model": "demo", "input": "Hi"}),
     Row(EMBED, "draft", "404 404 400 404 404 404", body=lambda id: {"model": id, "input": "Hi"}),
+    Row(
+        CHAT,
+        "conversation",
+        TALKS,
+        body=lambda id: asking("assistant", metadata={"session_id": id}),
+    ),
+    Row("POST /v1/conversations", "none", EVERYBODY, body=lambda _: {"items": [SAYING]}),
+    Row(f"GET {TALK}", "conversation", TALKS),
+    Row(f"POST {TALK}", "conversation", TALKS, body=lambda _: {"metadata": {"a": "b"}}),
+    Row(f"DELETE {TALK}", "conversation", TALKS),
+    Row(f"POST {TALK}/items", "conversation", TALKS, body=lambda _: {"items": [SAYING]}),
+    Row(f"GET {TALK}/items", "conversation", TALKS),
+    Row(f"GET {TALK}/items/{{item_id}}", "conversation", TALKS),
+    Row(f"DELETE {TALK}/items/{{item_id}}", "conversation", TALKS),
     Row("GET /v1/models", "none", EVERYBODY),
     Row("GET /v1/models/{model}", "draft", "404 404 200 404 404 404"),
     Row("GET /v1/models/{model}", "beta", "404 404 200 404 404 404"),

@@ -41,7 +41,7 @@ from runtime.domain.services.monitor import UNWATCHED, Monitor
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.answers import Answer
 from runtime.domain.value_objects.chat import FinishReason, GenerationOptions
-from runtime.domain.value_objects.ids import RunId, new_run_id
+from runtime.domain.value_objects.ids import RunId, SessionId, new_run_id
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ class ActiveRun:
             claims=command.caller.claims,
             stream=command.stream,
             metadata=command.metadata,
+            recall=command.recall,
         )
         self._finish_reason: FinishReason = "stop"
         self._keepers = keepers
@@ -189,6 +190,8 @@ class Execution:
 
     def __init__(self, agent: Agent, runs: Sequence[ActiveRun]) -> None:
         self.agent = agent
+        self.session_id: SessionId | None = None
+        """The conversation that it is a turn of."""
         self._runs = runs
         self._reader = self._read()
         self._early: list[Indexed] = []

@@ -7,6 +7,7 @@ from runtime.domain.repositories.agents import AgentLineRepository, AgentReposit
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.runs import RunRepository
+from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
 from runtime.infrastructure.database import refusals
@@ -15,6 +16,7 @@ from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
 from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
+from runtime.infrastructure.repositories.sessions import SqlSessionRepository
 
 
 class SqlUnitOfWork(UnitOfWork):
@@ -28,6 +30,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = SqlAuditRepository(*common)
         self.keys: ApiKeyRepository = SqlApiKeyRepository(*common)
         self.runs: RunRepository = SqlRunRepository(*common)
+        self.sessions: SessionRepository = SqlSessionRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

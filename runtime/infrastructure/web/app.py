@@ -15,7 +15,7 @@ from runtime.infrastructure.web.middleware import (
     BrowserGuard,
     RequestContext,
 )
-from runtime.infrastructure.web.openai import chat, embeddings, models
+from runtime.infrastructure.web.openai import chat, conversations, embeddings, models
 from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
@@ -44,6 +44,7 @@ def create_app(container: Container) -> FastAPI:
         chat.router,
         models.router,
         embeddings.router,
+        conversations.router,
         agents.router,
         templates.router,
         runs.router,
