@@ -41,6 +41,8 @@ def is_keyed(scope: Scope) -> bool:
 async def once(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Call the app, unless the same request was answered before.
 
+    A route whose work goes on when its client leaves says so: `request.state.goes_on = True`.
+
     Raises Unauthenticated, InvalidValue, IdempotencyKeyInUse, IdempotencyKeyReused, AnswerNotKept,
     ClientDisconnect, DatabaseUnavailable.
     """
@@ -58,9 +60,9 @@ async def once(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
     most = container.settings().max_idempotent_answer_bytes
     answering = _Answering(requests, found, send, most)
     try:
-        await app(scope, _with_body(body, receive), answering.send)
+        await app(scope, answering.receiving(body, receive), answering.send)
     finally:
-        await answering.ended()
+        await answering.ended(goes_on=bool(scope["state"].get("goes_on")))
 
 
 class _Answering:
@@ -83,6 +85,20 @@ class _Answering:
         self._is_stream = False
         self._body = bytearray()
         self._too_large = False
+        self._client_left = False
+
+    def receiving(self, body: bytes, receive: Receive) -> Receive:
+        """`receive`, with the body that was read already."""
+        unread = [body]
+
+        async def received() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            message = await receive()
+            self._client_left = message["type"] == "http.disconnect"
+            return message
+
+        return received
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -94,8 +110,13 @@ class _Answering:
                 await self._keep()
         await self._send(message)
 
-    async def ended(self) -> None:
-        if not self._settled:
+    async def ended(self, *, goes_on: bool = False) -> None:
+        if self._settled:
+            return
+        if goes_on and self._client_left and self._status:
+            # As far as it came: it names what goes on, and to begin that twice would be worse.
+            await self._keep()
+        else:
             self._settled = True
             await self._requests.release(self._claim)
 
@@ -152,18 +173,6 @@ def _again(answer: KeptAnswer) -> Response:
         (b"idempotent-replayed", b"true"),
     ]
     return response
-
-
-def _with_body(body: bytes, receive: Receive) -> Receive:
-    """`receive`, with the body that was read already."""
-    unread = [body]
-
-    async def again() -> Message:
-        if unread:
-            return {"type": "http.request", "body": unread.pop(), "more_body": False}
-        return await receive()
-
-    return again
 
 
 def documented(path: str, options: dict[str, Any]) -> dict[str, Any]:
