@@ -26,8 +26,6 @@ from runtime.infrastructure.web.auth import authenticated
 from runtime.infrastructure.web.errors import understand
 
 _HEADER = b"idempotency-key"
-_KEPT_HEADERS = (b"cache-control", b"etag", b"location", b"x-accel-buffering")
-"""Beside `content-…`; the others are of one request, not of its answer."""
 _EVENTS = b"text/event-stream"
 _GOOD_ENDS = (b"data: [DONE]", b"event: response.completed", b"event: response.incomplete")
 """How the last frame of a stream begins that came to its proper end. No text of an answer can
@@ -58,11 +56,11 @@ async def once(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
         await _again(found)(scope, receive, send)
         return
     most = container.settings().max_idempotent_answer_bytes
-    answering = _Answering(requests, found, send, most)
+    answering = _Answering(requests, found, scope, send, most)
     try:
         await app(scope, answering.receiving(body, receive), answering.send)
     finally:
-        await answering.ended(goes_on=bool(scope["state"].get("goes_on")))
+        await answering.ended()
 
 
 class _Answering:
@@ -73,10 +71,16 @@ class _Answering:
     """
 
     def __init__(
-        self, requests: IdempotentRequests, claim: Claim, send: Send, max_bytes: int
+        self,
+        requests: IdempotentRequests,
+        claim: Claim,
+        scope: Scope,
+        send: Send,
+        max_bytes: int,
     ) -> None:
         self._requests = requests
         self._claim = claim
+        self._scope = scope
         self._send = send
         self._max_bytes = max_bytes
         self._settled = False
@@ -105,15 +109,18 @@ class _Answering:
             await self._begin(message)
         elif message["type"] == "http.response.body" and not self._settled:
             body: bytes = message.get("body", b"")
+            more: bool = message.get("more_body", False)
             self._add(body)
-            if self._completes(body, more=message.get("more_body", False)):
+            if self._completes(body, more=more):
                 await self._keep()
+            elif not more:
+                await self.ended()
         await self._send(message)
 
-    async def ended(self, *, goes_on: bool = False) -> None:
+    async def ended(self) -> None:
         if self._settled:
             return
-        if goes_on and self._client_left and self._status:
+        if self._client_left and self._headers and self._scope["state"].get("goes_on"):
             # As far as it came: it names what goes on, and to begin that twice would be worse.
             await self._keep()
         else:
@@ -124,10 +131,9 @@ class _Answering:
         self._status = message["status"]
         if self._status >= 400:
             await self.ended()
+        # The route's own; those of each request are added further out.
         self._headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in message["headers"]
-            if name.startswith(b"content-") or name in _KEPT_HEADERS
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]
         ]
         kind = dict(message["headers"]).get(b"content-type", b"")
         self._is_stream = kind.startswith(_EVENTS)
