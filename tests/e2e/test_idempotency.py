@@ -208,6 +208,17 @@ async def test_a_refusal_is_not_kept(setup: Setup) -> None:
     assert "Idempotent-Replayed" not in answer.headers
 
 
+async def test_a_body_that_is_too_large_is_refused_as_ever(setup: Setup) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(12):
+            yield b" " * 1_000_000
+
+    headers = {"Idempotency-Key": "k-1", "Content-Type": "application/json"}
+    refused = await setup.runtime.http.post(CHAT, content=pieces(), headers=headers)
+    assert (refused.status_code, code(refused)) == (413, "payload_too_large")
+    assert (await setup.ask()).status_code == 200
+
+
 @pytest.mark.parametrize("fault", [faults.cut(), faults.error_event({"message": "overloaded"})])
 async def test_a_stream_that_ends_with_an_error_is_not_kept(setup: Setup, fault: Any) -> None:  # noqa: ANN401 - a behaviour
     setup.upstream.script(fault)

@@ -26,8 +26,6 @@ from runtime.infrastructure.web.auth import authenticated
 from runtime.infrastructure.web.errors import understand
 
 _HEADER = b"idempotency-key"
-_KEPT_HEADERS = (b"cache-control", b"etag", b"location", b"x-accel-buffering")
-"""Beside `content-…`; the others are of one request, not of its answer."""
 _EVENTS = b"text/event-stream"
 _GOOD_ENDS = (b"data: [DONE]", b"event: response.completed", b"event: response.incomplete")
 """How the last frame of a stream begins that came to its proper end. No text of an answer can
@@ -40,6 +38,8 @@ def is_keyed(scope: Scope) -> bool:
 
 async def once(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Call the app, unless the same request was answered before.
+
+    A route whose work goes on when its client leaves says so: `request.state.goes_on = True`.
 
     Raises Unauthenticated, InvalidValue, IdempotencyKeyInUse, IdempotencyKeyReused, AnswerNotKept,
     ClientDisconnect, DatabaseUnavailable.
@@ -56,9 +56,9 @@ async def once(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
         await _again(found)(scope, receive, send)
         return
     most = container.settings().max_idempotent_answer_bytes
-    answering = _Answering(requests, found, send, most)
+    answering = _Answering(requests, found, scope, send, most)
     try:
-        await app(scope, _with_body(body, receive), answering.send)
+        await app(scope, answering.receiving(body, receive), answering.send)
     finally:
         await answering.ended()
 
@@ -71,10 +71,16 @@ class _Answering:
     """
 
     def __init__(
-        self, requests: IdempotentRequests, claim: Claim, send: Send, max_bytes: int
+        self,
+        requests: IdempotentRequests,
+        claim: Claim,
+        scope: Scope,
+        send: Send,
+        max_bytes: int,
     ) -> None:
         self._requests = requests
         self._claim = claim
+        self._scope = scope
         self._send = send
         self._max_bytes = max_bytes
         self._settled = False
@@ -83,19 +89,41 @@ class _Answering:
         self._is_stream = False
         self._body = bytearray()
         self._too_large = False
+        self._client_left = False
+
+    def receiving(self, body: bytes, receive: Receive) -> Receive:
+        """`receive`, with the body that was read already."""
+        unread = [body]
+
+        async def received() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            message = await receive()
+            self._client_left = message["type"] == "http.disconnect"
+            return message
+
+        return received
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif message["type"] == "http.response.body" and not self._settled:
             body: bytes = message.get("body", b"")
+            more: bool = message.get("more_body", False)
             self._add(body)
-            if self._completes(body, more=message.get("more_body", False)):
+            if self._completes(body, more=more):
                 await self._keep()
+            elif not more:
+                await self.ended()
         await self._send(message)
 
     async def ended(self) -> None:
-        if not self._settled:
+        if self._settled:
+            return
+        if self._client_left and self._headers and self._scope["state"].get("goes_on"):
+            # As far as it came: it names what goes on, and to begin that twice would be worse.
+            await self._keep()
+        else:
             self._settled = True
             await self._requests.release(self._claim)
 
@@ -103,10 +131,9 @@ class _Answering:
         self._status = message["status"]
         if self._status >= 400:
             await self.ended()
+        # The route's own; those of each request are added further out.
         self._headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in message["headers"]
-            if name.startswith(b"content-") or name in _KEPT_HEADERS
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]
         ]
         kind = dict(message["headers"]).get(b"content-type", b"")
         self._is_stream = kind.startswith(_EVENTS)
@@ -152,18 +179,6 @@ def _again(answer: KeptAnswer) -> Response:
         (b"idempotent-replayed", b"true"),
     ]
     return response
-
-
-def _with_body(body: bytes, receive: Receive) -> Receive:
-    """`receive`, with the body that was read already."""
-    unread = [body]
-
-    async def again() -> Message:
-        if unread:
-            return {"type": "http.request", "body": unread.pop(), "more_body": False}
-        return await receive()
-
-    return again
 
 
 def documented(path: str, options: dict[str, Any]) -> dict[str, Any]:
