@@ -199,6 +199,17 @@ async def test_every_option_reaches_the_wire(
     }
 
 
+async def test_a_body_of_many_megabytes_arrives_whole(
+    upstream: FakeUpstream, provider: OpenAIProvider
+) -> None:
+    text = "long " * 1_000_000
+    await events_of(provider, (Message(ChatRole.USER, text),))
+
+    (request,) = upstream.requests
+    assert request.json["messages"][0]["content"] == text
+    assert int(request.headers["content-length"]) == len(request.body)
+
+
 async def test_options_that_are_not_given_are_not_sent(
     provider: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
