@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
+from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.errors import (
@@ -28,16 +29,18 @@ from runtime.domain.repositories.agents import (
     AgentRepository,
 )
 from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
-from runtime.domain.value_objects.ids import AgentId, AuditId, KeyId, LineId, RunId
+from runtime.domain.value_objects.ids import AgentId, AuditId, CompletionId, KeyId, LineId, RunId
 from runtime.domain.value_objects.pages import Page
 from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
+from tests.fakes_completions import Kept, MemoryCompletionRepository
 
 T = TypeVar("T")
 
@@ -52,6 +55,7 @@ class Tables:
     audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
     keys: dict[KeyId, ApiKey] = field(default_factory=dict)
+    completions: dict[CompletionId, Kept] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -84,13 +88,13 @@ class MemoryTransaction:
             self._own = self._store.tables.copy()
         return self._own
 
-    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey) -> None:
+    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey | ChatCompletion) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
         if not self.scope.sees_all and not self.mine(row):
             raise ValueError(f"a row of {row.owner_id} in a unit of somebody else")
 
-    def mine(self, row: Agent | AgentLine | AuditEntry | ApiKey | Run) -> bool:
+    def mine(self, row: Agent | AgentLine | AuditEntry | ApiKey | Run | ChatCompletion) -> bool:
         return row.owner_id == self.scope.user_id
 
     def commit(self) -> None:
@@ -389,6 +393,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
+        self.completions: CompletionRepository = MemoryCompletionRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

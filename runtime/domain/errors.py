@@ -14,6 +14,7 @@ DomainError
 │   └── EgressRefused            an address that the runtime does not call
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound
+│   ├── CompletionNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists
@@ -182,6 +183,17 @@ class KeyNotFound(NotFound):
 
     def __init__(self, key: object) -> None:
         super().__init__(f"Key '{key}' does not exist.", param="id")
+
+
+class CompletionNotFound(NotFound):
+    code = "completion_not_found"
+
+    def __init__(self, completion: object) -> None:
+        super().__init__(
+            f"Chat completion '{completion}' does not exist. Only those that were made with "
+            "'store': true are kept.",
+            param="completion_id",
+        )
 
 
 class ModelNotFound(NotFound):

@@ -1,13 +1,14 @@
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, keys, seeding
+from runtime.application.handlers import agents, completions, keys, seeding
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
+from runtime.application.queries.completions import CompletionQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.runs import RunQueries
@@ -20,6 +21,8 @@ from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.retention import Retention
+from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
@@ -42,6 +45,7 @@ from runtime.infrastructure.providers.base import Provider
 from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
+from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
@@ -102,6 +106,13 @@ def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> Poole
         attempts=settings.model_attempts,
         monitor=monitor,
     )
+
+
+def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], datetime]) -> Retention:
+    kept_for: dict[Pruner, timedelta] = {
+        SqlCompletionPruner(engine): timedelta(days=settings.stored_completions_days),
+    }
+    return Retention(kept_for, now)
 
 
 def _checks(
@@ -222,6 +233,12 @@ class Container(containers.DeclarativeContainer):
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
     revoke_key = providers.Factory(keys.RevokeKeyHandler, uow=uow, now=clock)
     key_queries = providers.Factory(KeyQueries, uow=uow)
+
+    relabel_completion = providers.Factory(completions.RelabelCompletionHandler, uow=uow)
+    delete_completion = providers.Factory(completions.DeleteCompletionHandler, uow=uow)
+    completion_queries = providers.Factory(CompletionQueries, uow=uow)
+
+    retention = providers.Singleton(_retention, settings, engine, clock)
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)

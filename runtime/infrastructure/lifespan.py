@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from runtime.application.services.authentication import CredentialAuthenticator
@@ -11,6 +11,7 @@ from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
 
 SWEEP_EVERY_S = 30
+PRUNE_EVERY_S = 3_600
 
 
 @asynccontextmanager
@@ -35,6 +36,7 @@ async def running(container: Container) -> AsyncIterator[None]:
         _subscribe(container)
         await container.seed_first_agent()()
         await opened.enter_async_context(_sweeping(container))
+        await opened.enter_async_context(_pruning(container))
         yield
         container.admission().open = False
 
@@ -59,7 +61,25 @@ async def _sweeping(container: Container) -> AsyncIterator[None]:
             container.instances().sweep()
             await _write_key_uses(container.authenticator())
 
-    task = asyncio.create_task(sweep(), name="instance-sweeper")
+    async with _beside(sweep(), "instance-sweeper"):
+        yield
+
+
+@asynccontextmanager
+async def _pruning(container: Container) -> AsyncIterator[None]:
+    async def prune() -> None:
+        while True:
+            with suppress(DatabaseUnavailable):
+                await container.retention()()
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+    async with _beside(prune(), "retention"):
+        yield
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:

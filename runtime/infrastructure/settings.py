@@ -127,6 +127,8 @@ class Settings(BaseSettings):
     max_concurrent_runs_per_agent: int = Field(default=500, ge=1)
     max_concurrent_runs_per_user: int = Field(default=500, ge=1)
     run_timeout_s: float = Field(default=600, gt=0)
+    stored_completions_days: int = Field(default=30, ge=1, le=36_500)
+    """How long chat completions made with `store` are kept."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)

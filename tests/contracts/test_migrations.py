@@ -20,12 +20,19 @@ from runtime.infrastructure.database import (
     ping,
     upgrade,
 )
-from runtime.infrastructure.repositories import agents, audit, keys, runs
+from runtime.infrastructure.repositories import agents, audit, completions, keys, runs
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
 
 ROOT = Path(__file__).parents[2]
-TABLES = {agents.agent_lines, agents.agents, audit.audit, runs.runs, keys.api_keys}
+TABLES = {
+    agents.agent_lines,
+    agents.agents,
+    audit.audit,
+    completions.chat_completions,
+    keys.api_keys,
+    runs.runs,
+}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -109,8 +116,10 @@ async def test_an_upgrade_that_fails_leaves_nothing_behind(
     engine = connect(empty_url)
     await upgrade(engine)
     async with engine.begin() as connection:
-        for table in ("alembic_version", "api_keys", "runs", "agents", "agent_lines"):
-            await connection.execute(text(f"DROP TABLE {table}"))
+        names = [table.name for table in reversed(metadata.sorted_tables)]
+        names.remove("audit")
+        for name in ("alembic_version", *names):
+            await connection.execute(text(f"DROP TABLE {name}"))
 
     with pytest.raises(Exception, match="audit"):
         await upgrade(engine)

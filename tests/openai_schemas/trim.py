@@ -49,6 +49,9 @@ def trimmed(openapi: dict[str, Any]) -> dict[str, Any]:
         if name not in found:
             found[name] = _plain(schemas[name], name)
             names += _references(found[name])
+    # The messages that a stored completion answers are mostly a user's, as the example of
+    # OpenAI's `listChatCompletionMessages` shows; the schema takes an answer's role for them.
+    found["ChatCompletionMessageList"] = _without_role(found["ChatCompletionMessageList"], found)
     return dict(sorted(found.items()))
 
 
@@ -76,6 +79,16 @@ def _plain(schema: Schema, within: str) -> Schema:
             plain["anyOf" if key == "oneOf" else key] = _plain(value, within)
     # OpenAPI 3.0's way to say it, which 3.1 has no word for.
     return {"anyOf": [plain, {"type": "null"}]} if schema.get("nullable") else plain
+
+
+def _without_role(listed: Schema, found: dict[str, Schema]) -> Schema:
+    answer = found["ChatCompletionResponseMessage"]
+    properties = {**answer["properties"], "role": {"type": "string"}}
+    text = json.dumps(listed).replace(
+        '{"$ref": "#/$defs/ChatCompletionResponseMessage"}',
+        json.dumps({**answer, "properties": properties}),
+    )
+    return json.loads(text)
 
 
 def _references(schema: Schema) -> list[str]:

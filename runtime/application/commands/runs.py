@@ -34,3 +34,5 @@ class ExecuteAgent:
     """What the caller adds to the conversation, where its door speaks of items; empty: what
     `messages` adds to it."""
     metadata: Mapping[str, object] = field(default_factory=dict)
+    labels: Mapping[str, str] | None = None
+    """Given: the answer is kept as a chat completion, under these."""

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 
 from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.services.catalogue import AgentCatalogue
+from runtime.application.services.completions import CompletionKeeper
 from runtime.application.services.engine import Engine, Execution
 
 
@@ -13,4 +14,5 @@ class ExecuteAgentHandler:
     async def __call__(self, command: ExecuteAgent) -> Execution:
         """Raises ModelNotFound and what Engine.start raises. No unit of work is open after this."""
         agent = await self.catalogue.resolve(command.model, command.caller)
-        return await self.engine.start(agent, command)
+        keepers = [] if command.labels is None else [CompletionKeeper(agent, command)]
+        return await self.engine.start(agent, command, keepers)
