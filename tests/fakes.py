@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
+from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.entities.sessions import Session
@@ -32,6 +33,7 @@ from runtime.domain.repositories.agents import (
     AgentRepository,
 )
 from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.repositories.sessions import (
@@ -47,6 +49,7 @@ from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import (
     AgentId,
     AuditId,
+    CompletionId,
     ItemId,
     KeyId,
     LineId,
@@ -60,6 +63,7 @@ from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
+from tests.fakes_completions import Kept, MemoryCompletionRepository
 
 T = TypeVar("T")
 
@@ -77,6 +81,7 @@ class Tables:
     sessions: dict[SessionId, Session] = field(default_factory=dict)
     session_items: dict[tuple[SessionId, int], Item] = field(default_factory=dict)
     holds: dict[SessionId, tuple[str, float]] = field(default_factory=dict)
+    completions: dict[CompletionId, Kept] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -109,13 +114,15 @@ class MemoryTransaction:
             self._own = self._store.tables.copy()
         return self._own
 
-    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey) -> None:
+    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey | ChatCompletion) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
         if not self.scope.sees_all and not self.mine(row):
             raise ValueError(f"a row of {row.owner_id} in a unit of somebody else")
 
-    def mine(self, row: Agent | AgentLine | AuditEntry | ApiKey | Run | Session) -> bool:
+    def mine(
+        self, row: Agent | AgentLine | AuditEntry | ApiKey | Run | Session | ChatCompletion
+    ) -> bool:
         return row.owner_id == self.scope.user_id
 
     def commit(self) -> None:
@@ -548,13 +555,13 @@ class MemorySessionHolds(SessionHolds):
                     tables.holds[id] = (holder, monotonic() + for_s)
             self._store.tables = tables
 
-    async def prune(self, unused_since: datetime) -> int:
+    async def prune(self, before: datetime) -> int:
         async with self._store.writer:
             tables = self._store.tables.copy()
             unused = [
                 session.id
                 for session in tables.sessions.values()
-                if session.updated_at < unused_since
+                if session.updated_at < before
                 and tables.holds.get(session.id, ("", 0.0))[1] < monotonic()
             ]
             _forget_sessions(tables, unused)
@@ -580,6 +587,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
         self.sessions: SessionRepository = MemorySessionRepository(transaction)
+        self.completions: CompletionRepository = MemoryCompletionRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -16,7 +16,7 @@ DomainError
 │   └── EgressRefused            an address that the runtime does not call
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound
-│   ├── ConversationNotFound · ItemNotFound
+│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
@@ -214,6 +214,17 @@ class ItemNotFound(NotFound):
 
     def __init__(self, item: object) -> None:
         super().__init__(f"Item with id '{item}' not found in this conversation.", param="item_id")
+
+
+class CompletionNotFound(NotFound):
+    code = "completion_not_found"
+
+    def __init__(self, completion: object) -> None:
+        super().__init__(
+            f"Chat completion '{completion}' does not exist. Only those that were made with "
+            "'store': true are kept.",
+            param="completion_id",
+        )
 
 
 class ModelNotFound(NotFound):

@@ -1,14 +1,15 @@
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, keys, seeding, sessions
+from runtime.application.handlers import agents, completions, keys, seeding, sessions
 from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
+from runtime.application.queries.completions import CompletionQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.runs import RunQueries
@@ -23,9 +24,11 @@ from runtime.application.services.engine import Engine
 from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.retention import Retention
 from runtime.application.services.session_holds import SessionDesk
 from runtime.application.services.sessions import SessionTurns
 from runtime.application.services.structured_output import StructuredOutput
+from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
@@ -48,6 +51,7 @@ from runtime.infrastructure.providers.base import Provider
 from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
+from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
@@ -113,6 +117,14 @@ def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> Poole
         attempts=settings.model_attempts,
         monitor=monitor,
     )
+
+
+def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], datetime]) -> Retention:
+    days: list[tuple[Pruner, float]] = [
+        (SqlCompletionPruner(engine), settings.completion_retention_days),
+        (SqlSessionHolds(engine), settings.session_retention_days),
+    ]
+    return Retention([(each, timedelta(days=most)) for each, most in days if most], now)
 
 
 def _checks(
@@ -265,6 +277,11 @@ class Container(containers.DeclarativeContainer):
     add_items = providers.Factory(sessions.AddItemsHandler, desk=session_desk)
     delete_item = providers.Factory(sessions.DeleteItemHandler, desk=session_desk)
     session_queries = providers.Factory(SessionQueries, uow=uow)
+    relabel_completion = providers.Factory(completions.RelabelCompletionHandler, uow=uow)
+    delete_completion = providers.Factory(completions.DeleteCompletionHandler, uow=uow)
+    completion_queries = providers.Factory(CompletionQueries, uow=uow)
+
+    retention = providers.Singleton(_retention, settings, engine, clock)
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)

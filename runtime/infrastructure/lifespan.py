@@ -1,14 +1,12 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import timedelta
-from time import monotonic
 
 from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.domain.errors import DatabaseUnavailable
 from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
 from runtime.domain.events.keys import KeyEvent
-from runtime.infrastructure.container import Container, utc_now
+from runtime.infrastructure.container import Container
 from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
 
@@ -42,6 +40,7 @@ async def running(container: Container) -> AsyncIterator[None]:
         _subscribe(container)
         await container.seed_first_agent()()
         await opened.enter_async_context(_sweeping(container))
+        await opened.enter_async_context(_pruning(container))
         yield
         container.admission().open = False
 
@@ -61,31 +60,38 @@ def _subscribe(container: Container) -> None:
 @asynccontextmanager
 async def _sweeping(container: Container) -> AsyncIterator[None]:
     async def sweep() -> None:
-        pruned_at = float("-inf")
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             container.instances().sweep()
             await _write_key_uses(container.authenticator())
             with suppress(DatabaseUnavailable):
                 await container.idempotent_requests().prune()
-            if monotonic() - pruned_at >= PRUNE_EVERY_S:
-                pruned_at = monotonic()
-                await prune_sessions(container)
 
-    task = asyncio.create_task(sweep(), name="instance-sweeper")
+    async with _beside(sweep(), "instance-sweeper"):
+        yield
+
+
+@asynccontextmanager
+async def _pruning(container: Container) -> AsyncIterator[None]:
+    async def prune() -> None:
+        while True:
+            with suppress(DatabaseUnavailable):
+                await container.retention()()
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+    async with _beside(prune(), "retention"):
+        yield
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def prune_sessions(container: Container) -> None:
-    days = container.settings().session_retention_days
-    if days:
-        with suppress(DatabaseUnavailable):
-            await container.session_holds().prune(utc_now() - timedelta(days=days))
 
 
 async def _write_key_uses(authenticator: CredentialAuthenticator) -> None:

@@ -11,11 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
+from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.repositories.sessions import SessionHolds
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
+from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
@@ -29,6 +31,7 @@ from tests.fakes import (
     Published,
     memory_unit_of_work,
 )
+from tests.fakes_completions import MemoryCompletionPruner
 from tests.fakes_idempotency import MemoryIdempotencyStore
 
 Connect = Callable[[str], AsyncEngine]
@@ -42,6 +45,7 @@ class Storage:
     run_log: RunLog
     key_ring: KeyRing
     idempotency: IdempotencyStore
+    completion_pruner: Pruner
     published: Published
     session_holds: SessionHolds
 
@@ -125,6 +129,7 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
             run_log=MemoryRunLog(store),
             key_ring=MemoryKeyRing(store),
             idempotency=MemoryIdempotencyStore(),
+            completion_pruner=MemoryCompletionPruner(store),
             published=published,
             session_holds=MemorySessionHolds(store),
         )
@@ -134,6 +139,7 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
         run_log=SqlRunLog(engine),
         key_ring=SqlKeyRing(engine),
         idempotency=SqlIdempotencyStore(engine),
+        completion_pruner=SqlCompletionPruner(engine),
         published=published,
         session_holds=SqlSessionHolds(engine),
     )

@@ -20,7 +20,15 @@ from runtime.infrastructure.database import (
     ping,
     upgrade,
 )
-from runtime.infrastructure.repositories import agents, audit, idempotency, keys, runs, sessions
+from runtime.infrastructure.repositories import (
+    agents,
+    audit,
+    completions,
+    idempotency,
+    keys,
+    runs,
+    sessions,
+)
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
 
@@ -34,6 +42,7 @@ TABLES = {
     idempotency.idempotency_keys,
     sessions.sessions,
     sessions.session_items,
+    completions.chat_completions,
 }
 
 

@@ -58,6 +58,7 @@ class World:
             "named draft": self._named_draft,
             "session": self._session,
             "run": self._run,
+            "completion": self._completion,
             "run's agent": self._agent_that_ran,
             "key": self._key,
             "conversation": self._conversation,
@@ -111,6 +112,11 @@ class World:
         agent = await self._version("draft")
         call = {**asking(agent["id"]), "metadata": {"session_id": f"s-{next(numbers)}"}}
         return agent, await self._as("owner", "POST", "/v1/chat/completions", call)
+
+    async def _completion(self) -> str:
+        agent = await self._version("draft")
+        call = asking(agent["id"], store=True)
+        return str((await self._as("owner", "POST", "/v1/chat/completions", call))["id"])
 
     async def _run(self) -> str:
         return str((await self._ran())[1]["metadata"]["run_id"])
@@ -178,6 +184,7 @@ class Row:
         method, _, path = self.route.partition(" ")
         path = re.sub(r"\{(id|model|conversation_id)\}", id, self.path or path)
         path = path.replace("{item_id}", ITEM_OF.get(id, "msg_0"))
+        path = re.sub(r"\{(id|model|completion_id)\}", id, self.path or path)
         query = {name: value.replace("{id}", id) for name, value in self.query.items()}
         body = self.body(id) if self.body else None
         return await client.request(method, path, params=query, json=body)
@@ -193,6 +200,7 @@ def an_agent(**fields: object) -> Json:
 
 CHAT = "POST /v1/chat/completions"
 EMBED = "POST /v1/embeddings"
+KEPT = "/v1/chat/completions/{completion_id}"
 AGENTS = "/v1/agents"
 TALK = "/v1/conversations/{conversation_id}"
 TALKS = "404 404 200 404 200 404"
@@ -224,6 +232,23 @@ MATRIX = [
     Row(f"GET {TALK}/items", "conversation", TALKS),
     Row(f"GET {TALK}/items/{{item_id}}", "conversation", TALKS),
     Row(f"DELETE {TALK}/items/{{item_id}}", "conversation", TALKS),
+    Row(f"GET {KEPT}", "completion", "404 404 200 404 200 404"),
+    Row(f"POST {KEPT}", "completion", "404 404 200 404 200 404", body=lambda _: {"metadata": {}}),
+    Row(f"DELETE {KEPT}", "completion", "404 404 200 404 200 404"),
+    Row(f"GET {KEPT}/messages", "completion", "404 404 200 404 200 404"),
+    Row(
+        "GET /v1/chat/completions",
+        "completion",
+        EVERYBODY,
+        query={"limit": "100"},
+        lists="owner admin",
+    ),
+    Row(
+        "GET /v1/chat/completions",
+        "completion",
+        "400 400 200 400 200 400",
+        query={"after": "{id}"},
+    ),
     Row("GET /v1/models", "none", EVERYBODY),
     Row("GET /v1/models/{model}", "draft", "404 404 200 404 404 404"),
     Row("GET /v1/models/{model}", "beta", "404 404 200 404 404 404"),

@@ -15,8 +15,8 @@ from tests.postgres import fresh_database
 
 OK: dict[str, Any] = {"model": "assistant", "messages": [{"role": "user", "content": "Hi"}]}
 MANY_PARTS = [{"role": "user", "content": [{"type": "text", "text": "x"}] * 257}]
-TOOL_CALL_ID = "messages.0.tool.tool_call_id"
-FILE = "messages.0.user.content.0.file.file"
+TOOL_CALL_ID = "messages.0.tool_call_id"
+FILE = "messages.0.content.0.file"
 LARGE_TOOL = {"type": "function", "function": {"name": "x"}}
 DRAFT: dict[str, Any] = {"name": "Bot", "template_id": "langgraph-simple-test"}
 
@@ -86,8 +86,8 @@ async def test_another_content_type_is_refused_with_the_right_one(runtime: Serve
         ({"model": ""}, "model"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "alien", "content": "x"}]}, "messages.0"),
-        ({"messages": [{"role": "user"}]}, "messages.0.user.content"),
-        ({"messages": [{"role": "user", "content": 7}]}, "messages.0.user.content.str"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": 3}, "temperature"),
         ({"top_p": -1}, "top_p"),
@@ -104,7 +104,7 @@ async def test_another_content_type_is_refused_with_the_right_one(runtime: Serve
         ({"metadata": {"user_id": "x" * 300}}, "metadata.user_id"),
         ({"metadata": {"note": "x" * 16_000}}, "metadata"),
         ({"metadata": {f"key{number}": 1 for number in range(65)}}, "metadata"),
-        ({"messages": MANY_PARTS}, "messages.0.user.content"),
+        ({"messages": MANY_PARTS}, "messages.0.content"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "x" * 300}]}, TOOL_CALL_ID),
         ({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}, FILE),
         ({"logit_bias": {"50256": 101}}, "logit_bias.50256"),

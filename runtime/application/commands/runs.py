@@ -36,3 +36,5 @@ class ExecuteAgent:
     `messages` adds to it."""
     metadata: Mapping[str, object] = field(default_factory=dict)
     recall: Recall | None = None
+    labels: Mapping[str, str] | None = None
+    """Given: the answer is kept as a chat completion, under these."""

@@ -4,7 +4,7 @@ A run's events begin with RunStarted and end with exactly one of RunCompleted, R
 and RunCancelled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -39,6 +39,16 @@ class ReasoningDelta:
 class RefusalDelta:
     type: ClassVar = "refusal.delta"
     text: str
+    logprobs: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationsAdded:
+    """Where pieces of the answer come from, as the model's provider says it."""
+
+    type: ClassVar = "text.annotations"
+    annotations: Sequence[Mapping[str, object]]
+    """OpenAI's `url_citation` objects; their indices count characters of the whole answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,7 @@ RunEvent = (
     | TextDelta
     | ReasoningDelta
     | RefusalDelta
+    | AnnotationsAdded
     | ToolCallDelta
     | ToolCalled
     | ToolReturned
@@ -148,6 +159,6 @@ RunEvent = (
     | RunFailed
     | RunCancelled
 )
-OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
+OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, AnnotationsAdded, ToolCallDelta)
 """What a caller sees of a run while it goes on."""
 TERMINAL = (RunCompleted, RunFailed, RunCancelled)

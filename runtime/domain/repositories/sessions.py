@@ -84,6 +84,6 @@ class SessionHolds(Protocol):
     async def renew(self, holders: Mapping[SessionId, str], for_s: float) -> None:
         """Those that were lost meanwhile stay lost."""
 
-    async def prune(self, unused_since: datetime) -> int:
-        """Remove the sessions that nothing was written to since, and that nobody holds; how many
-        they were."""
+    async def prune(self, before: datetime) -> int:
+        """Remove the sessions that nothing was written to since `before`, and that nobody holds;
+        how many they were."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -37,7 +38,13 @@ class ModelFinished:
 
 
 ModelEvent = (
-    TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageReported | ModelFinished
+    TextDelta
+    | ReasoningDelta
+    | RefusalDelta
+    | AnnotationsAdded
+    | ToolCallDelta
+    | UsageReported
+    | ModelFinished
 )
 
 

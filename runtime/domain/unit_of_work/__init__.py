@@ -5,6 +5,7 @@ from typing import Protocol
 from runtime.domain.events.base import Event
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
@@ -25,6 +26,7 @@ class UnitOfWork(Protocol):
     keys: ApiKeyRepository
     runs: RunRepository
     sessions: SessionRepository
+    completions: CompletionRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

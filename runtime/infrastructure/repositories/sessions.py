@@ -286,12 +286,12 @@ class SqlSessionHolds(SessionHolds):
             async with self._engine.begin() as connection:
                 await connection.execute(statement)
 
-    async def prune(self, unused_since: datetime) -> int:
+    async def prune(self, before: datetime) -> int:
         now = _clock(self._engine.dialect.name)
         unused = (
             select(sessions.c.id)
             .where(
-                sessions.c.updated_at < unused_since,
+                sessions.c.updated_at < before,
                 func.coalesce(sessions.c.held_until, 0.0) < now,
             )
             .limit(MOST_PRUNED)

@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
@@ -14,6 +15,7 @@ from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.agents import SqlAgentLineRepository, SqlAgentRepository
 from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
+from runtime.infrastructure.repositories.completions import SqlCompletionRepository
 from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
 from runtime.infrastructure.repositories.sessions import SqlSessionRepository
@@ -31,6 +33,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.keys: ApiKeyRepository = SqlApiKeyRepository(*common)
         self.runs: RunRepository = SqlRunRepository(*common)
         self.sessions: SessionRepository = SqlSessionRepository(*common)
+        self.completions: CompletionRepository = SqlCompletionRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

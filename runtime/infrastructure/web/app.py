@@ -15,7 +15,7 @@ from runtime.infrastructure.web.middleware import (
     BrowserGuard,
     RequestContext,
 )
-from runtime.infrastructure.web.openai import chat, conversations, embeddings, models
+from runtime.infrastructure.web.openai import chat, completions, conversations, embeddings, models
 from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
@@ -42,6 +42,7 @@ def create_app(container: Container) -> FastAPI:
     errors.install(app)
     routers = (
         chat.router,
+        completions.router,
         models.router,
         embeddings.router,
         conversations.router,

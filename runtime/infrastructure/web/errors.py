@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,8 +77,12 @@ HTTP_CODE = {
     505: "http_version_not_supported",
 }
 
-_NAMES_A_TYPE = re.compile(r"function-|(list|dict)\[")
-"""Parts of pydantic's location that are no part of the body."""
+_NAMES_A_TYPE = re.compile(r"function-|(list|dict|literal)\[|str$|[A-Z]\w+(In|Choice)$")
+_NAMES_A_VARIANT = re.compile(
+    r"(system|developer|user|assistant|tool|text|refusal|image_url|input_audio|file)$"
+)
+"""Parts of pydantic's location that are no part of the body: what it took a value for, and of a
+list's items which of several kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,11 @@ class Refusal:
 
     def body(self, path: str) -> dict[str, Any]:
         return self.platform() if path.startswith(PLATFORM_PATHS) else {"error": self.openai()}
+
+
+def is_openai(path: str) -> bool:
+    """Whether what answers there is, or would be, a route of OpenAI's."""
+    return path.startswith("/v1/") and not path.startswith(PLATFORM_PATHS)
 
 
 def understand(exc: BaseException) -> Refusal:
@@ -172,8 +181,15 @@ def _problem(error: Any) -> dict[str, str]:  # noqa: ANN401 - pydantic's error d
     if error["loc"] == ("body",):
         message = "The body must be a JSON object, sent with 'Content-Type: application/json'."
         return {"param": "", "message": message}
-    where = [str(part) for part in error["loc"][1:] if not _NAMES_A_TYPE.match(str(part))]
+    where = list(_path(error["loc"][1:]))
     return {"param": ".".join(where), "message": error["msg"].removeprefix("Value error, ")}
+
+
+def _path(location: Sequence[str | int]) -> Iterator[str]:
+    for before, part in zip((None, *location), location, strict=False):
+        of_item = isinstance(before, int) and _NAMES_A_VARIANT.match(str(part))
+        if not (of_item or _NAMES_A_TYPE.match(str(part))):
+            yield str(part)
 
 
 def _http(exc: HTTPException) -> Refusal:

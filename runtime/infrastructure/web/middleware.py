@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 log = structlog.get_logger("runtime.access")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+OPENAI_VERSION = (b"openai-version", b"2020-10-01")
+"""As OpenAI's own answers have it: its only version so far."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -49,6 +51,8 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": _headers(message, request_id, since)}
+                if errors.is_openai(scope["path"]):
+                    message["headers"].append(OPENAI_VERSION)
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=request_id)

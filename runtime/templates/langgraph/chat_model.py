@@ -30,6 +30,7 @@ from pydantic import ConfigDict
 
 from runtime.domain.errors import ExecutionFailed
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     RunEvent,
@@ -78,7 +79,7 @@ class _Reply:
             await self._say(event)
             return
         match event:
-            case ReasoningDelta():
+            case ReasoningDelta() | AnnotationsAdded():
                 await self._say(event)
             case RefusalDelta():
                 self._refusal.append(event.text)

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -184,12 +185,14 @@ class Answer:
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if thought and isinstance(thought, str):
             events.append(ReasoningDelta(thought))
-        text = delta.get("content")
-        if text or logprobs:
+        text, refusal = delta.get("content"), delta.get("refusal")
+        if text or (logprobs and not refusal):
             events.append(TextDelta(_str(text), logprobs))
-        refusal = delta.get("refusal")
         if refusal:
-            events.append(RefusalDelta(_str(refusal)))
+            events.append(RefusalDelta(_str(refusal), None if text else logprobs))
+        annotations = delta.get("annotations")
+        if annotations:
+            events.append(AnnotationsAdded([dict(each) for each in annotations]))
         calls = delta.get("tool_calls")
         if calls:
             for piece in calls:

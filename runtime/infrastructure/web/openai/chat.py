@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from time import time
 from typing import Annotated, Any
 
 import orjson
@@ -14,6 +13,7 @@ from runtime.application.services.engine import Execution
 from runtime.domain.entities.runs import Run
 from runtime.domain.errors import Draining, InvalidValue
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     RunCancelled,
@@ -23,15 +23,16 @@ from runtime.domain.events.runs import (
     TextDelta,
     ToolCallDelta,
 )
-from runtime.domain.value_objects.answers import Answer
-from runtime.domain.value_objects.chat import NO_USAGE, Usage
+from runtime.domain.value_objects.chat import NO_USAGE
+from runtime.domain.value_objects.completions import checked_labels
 from runtime.domain.value_objects.identity import Principal
-from runtime.domain.value_objects.ids import UserId
+from runtime.domain.value_objects.ids import UserId, completion_id
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import provided
 from runtime.infrastructure.web.disconnect import unless_disconnected
 from runtime.infrastructure.web.errors import understand
 from runtime.infrastructure.web.json_response import JsonResponse
+from runtime.infrastructure.web.openai.chat_objects import choice_object, head, usage_object
 from runtime.infrastructure.web.openai.examples import CHAT_RESPONSES
 from runtime.infrastructure.web.openai.sessions import session_headers, session_of
 from runtime.infrastructure.web.openai.wire import ChatCompletionRequest
@@ -82,6 +83,7 @@ def _command(body: ChatCompletionRequest, caller: Principal, request: Request) -
         stream=bool(body.stream),
         session=session_of(request, metadata),
         metadata=metadata,
+        labels=checked_labels(metadata) if body.store else None,
     )
 
 
@@ -130,63 +132,15 @@ async def _whole(
     details = {"metadata": _metadata(execution)} if with_details else {}
     body = {
         **_head(execution, command.model, "chat.completion"),
-        "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
-        "usage": _usage(sum((answer.usage for answer in answers), NO_USAGE)),
+        "choices": [choice_object(index, answer) for index, answer in enumerate(answers)],
+        "usage": usage_object(sum((answer.usage for answer in answers), NO_USAGE)),
         **details,
     }
     return body, session_headers(command.session, execution)
 
 
 def _head(execution: Execution, model: str, kind: str) -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{execution.id.removeprefix('run_')}",
-        "object": kind,
-        "created": int(time()),
-        "model": model,
-        "service_tier": "default",
-        "system_fingerprint": f"fp_{execution.agent.spec.content_hash[:10]}",
-    }
-
-
-def _choice(index: int, answer: Answer) -> dict[str, Any]:
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": answer.text or (None if answer.tool_calls or answer.refusal else ""),
-        "refusal": answer.refusal,
-        "annotations": [],
-    }
-    if answer.reasoning:
-        message["reasoning_content"] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in answer.tool_calls
-        ]
-    return {
-        "index": index,
-        "message": message,
-        "logprobs": {"content": answer.logprobs, "refusal": None} if answer.logprobs else None,
-        "finish_reason": answer.finish_reason,
-    }
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    }
+    return head(completion_id(execution.id), model, execution.agent.spec.fingerprint, kind)
 
 
 def _metadata(execution: Execution) -> dict[str, Any]:
@@ -263,7 +217,9 @@ class _Frames:
             case ReasoningDelta():
                 return self._delta(index, {"reasoning_content": event.text})
             case RefusalDelta():
-                return self._delta(index, {"refusal": event.text})
+                return self._delta(index, {"refusal": event.text}, logprobs=event.logprobs)
+            case AnnotationsAdded():
+                return self._delta(index, {"annotations": event.annotations})
             case ToolCallDelta():
                 return self._delta(index, {"tool_calls": [_tool_delta(event)]})
             case RunCompleted():
@@ -283,14 +239,14 @@ class _Frames:
         logprobs: object = None,
         finish: str | None = None,
     ) -> bytes:
-        frames = b"" if index in self._begun else self._begin(index)
+        frames = b"" if index in self._begun else self._begin(index, delta)
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         details = {}
         if finish and self._with_details:
             details["metadata"] = _metadata(self._execution)
         return frames + _frame({**self._head, "choices": [choice], **details})
 
-    def _begin(self, index: int) -> bytes:
+    def _begin(self, index: int, first: Mapping[str, Any]) -> bytes:
         self._begun.add(index)
         mark = "\x00"
         choice = {
@@ -301,14 +257,15 @@ class _Frames:
         }
         before, after = _frame({**self._head, "choices": [choice]}).split(orjson.dumps(mark))
         self._halves[index] = (before, after)
-        delta = {"role": "assistant", "content": "", "refusal": None}
+        wordless = "tool_calls" in first or "refusal" in first
+        delta = {"role": "assistant", "content": None if wordless else "", "refusal": None}
         return _frame({**self._head, "choices": [{**choice, "delta": delta}]})
 
     def _end(self) -> bytes:
         done = b"data: [DONE]\n\n"
         if not self._with_usage:
             return done
-        return _frame({**self._head, "choices": [], "usage": _usage(self._usage)}) + done
+        return _frame({**self._head, "choices": [], "usage": usage_object(self._usage)}) + done
 
 
 def _tool_delta(event: ToolCallDelta) -> dict[str, Any]:

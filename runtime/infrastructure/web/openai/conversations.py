@@ -28,7 +28,7 @@ from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import provided
 from runtime.infrastructure.web.openai.examples import CONVERSATION_ERRORS
 from runtime.infrastructure.web.openai.items import InputItem, item_of, wire_of
-from runtime.infrastructure.web.openai.wire import Wire
+from runtime.infrastructure.web.openai.wire_messages import Wire
 from runtime.infrastructure.web.requests import StrictRoute
 
 router = APIRouter(

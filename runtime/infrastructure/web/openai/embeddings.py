@@ -21,7 +21,7 @@ from runtime.infrastructure.web.dependencies import provided
 from runtime.infrastructure.web.disconnect import unless_disconnected
 from runtime.infrastructure.web.json_response import JsonResponse
 from runtime.infrastructure.web.openai.examples import CHAT_RESPONSES
-from runtime.infrastructure.web.openai.wire import Wire
+from runtime.infrastructure.web.openai.wire_messages import Wire
 from runtime.infrastructure.web.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/embeddings", tags=["OpenAI"], route_class=StrictRoute)

@@ -102,6 +102,48 @@ _STREAM = (
     '"model":"assistant","choices":[{"index":0,"delta":{"role":"assistant","content":""},'
     '"logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
 )
+KEPT: dict[str, Any] = {**_COMPLETION, "metadata": {"team": "blue"}}
+KEPT_LIST = {
+    "object": "list",
+    "data": [KEPT],
+    "first_id": KEPT["id"],
+    "last_id": KEPT["id"],
+    "has_more": False,
+}
+KEPT_MESSAGES = {
+    "object": "list",
+    "data": [
+        {
+            "id": f"{KEPT['id']}-0",
+            "role": "user",
+            "content": "Hello",
+            "name": None,
+            "refusal": None,
+            "content_parts": None,
+        }
+    ],
+    "first_id": f"{KEPT['id']}-0",
+    "last_id": f"{KEPT['id']}-0",
+    "has_more": False,
+}
+STORED_ERRORS: dict[int | str, dict[str, Any]] = {
+    **OPENAI_ERRORS,
+    404: _error(
+        "No such chat completion for this caller.",
+        _REQUEST,
+        "completion_not_found",
+        "Chat completion 'chatcmpl-1' does not exist.",
+    ),
+    413: _error("The body is too large.", _REQUEST, "payload_too_large", "The body is too large."),
+}
+
+
+def answered(name: str, example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """A 200 in OpenAI's shape of that name."""
+    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    return {200: {"description": f"OpenAI's `{name}`.", "content": content}}
+
+
 CHAT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer, or with `stream` its pieces as server-sent events.",

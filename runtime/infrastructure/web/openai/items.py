@@ -25,7 +25,7 @@ from runtime.domain.value_objects.items import (
     MessageItem,
     ReasoningItem,
 )
-from runtime.infrastructure.web.openai.wire import MAX_PARTS, Name, Wire
+from runtime.infrastructure.web.openai.wire_messages import MAX_PARTS, Name, Wire
 
 MAX_TEXT = 10_485_760
 SERVER_LABEL = "agent"

@@ -1,0 +1,4 @@
+"""OpenAI's own description of its wire, cut to the endpoints that the runtime speaks.
+
+Made by `python -m tests.openai_schemas.trim openapi.json > tests/openai_schemas/schemas.json`.
+"""
