@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.keys import ApiKey
+from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.errors import (
     AgentExists,
@@ -29,15 +30,21 @@ from runtime.domain.repositories.agents import (
 )
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
+from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
-from runtime.domain.value_objects.ids import AgentId, AuditId, KeyId, LineId, RunId
+from runtime.domain.value_objects.ids import AgentId, AuditId, KeyId, LineId, ResponseId, RunId
 from runtime.domain.value_objects.pages import Page
 from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
+from tests.fakes_responses import (
+    LoggedEvent,
+    MemoryResponseRepository,
+    MemoryRunEventRepository,
+)
 
 T = TypeVar("T")
 
@@ -52,6 +59,8 @@ class Tables:
     audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
     keys: dict[KeyId, ApiKey] = field(default_factory=dict)
+    responses: dict[ResponseId, tuple[Response, datetime | None]] = field(default_factory=dict)
+    run_events: dict[tuple[RunId, int], LoggedEvent] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -84,13 +93,13 @@ class MemoryTransaction:
             self._own = self._store.tables.copy()
         return self._own
 
-    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey) -> None:
+    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey | Response) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
         if not self.scope.sees_all and not self.mine(row):
             raise ValueError(f"a row of {row.owner_id} in a unit of somebody else")
 
-    def mine(self, row: Agent | AgentLine | AuditEntry | ApiKey | Run) -> bool:
+    def mine(self, row: Agent | AgentLine | AuditEntry | ApiKey | Run | Response) -> bool:
         return row.owner_id == self.scope.user_id
 
     def commit(self) -> None:
@@ -389,6 +398,8 @@ class MemoryUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
+        self.responses: ResponseRepository = MemoryResponseRepository(transaction)
+        self.run_events: RunEventRepository = MemoryRunEventRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

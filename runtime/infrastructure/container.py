@@ -5,17 +5,20 @@ from functools import partial
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, keys, seeding
+from runtime.application.handlers import agents, keys, responses, seeding
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
+from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
+from runtime.application.services.background import BackgroundRuns
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.config_secrets import ConfigSecrets
+from runtime.application.services.context import ResponseContext
 from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.instances import InstanceCache
@@ -43,6 +46,7 @@ from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
@@ -218,6 +222,29 @@ class Container(containers.DeclarativeContainer):
     delete_agent = providers.Factory(agents.DeleteAgentHandler, uow=uow, now=clock)
     seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
     execute_agent = providers.Singleton(ExecuteAgentHandler, catalogue=catalogue, engine=run_engine)
+
+    background = providers.Singleton(
+        BackgroundRuns,
+        uow=uow,
+        leases=providers.Factory(SqlResponseLeases, engine),
+        now=clock,
+        retention=settings.provided.response_retention,
+    )
+    response_context = providers.Factory(ResponseContext, uow=uow)
+    create_response = providers.Factory(
+        responses.CreateResponseHandler,
+        context=response_context,
+        execute=execute_agent,
+        background=background,
+        now=clock,
+    )
+    cancel_response = providers.Factory(
+        responses.CancelResponseHandler, uow=uow, background=background
+    )
+    delete_response = providers.Factory(responses.DeleteResponseHandler, uow=uow)
+    response_queries = providers.Factory(
+        ResponseQueries, uow=uow, context=response_context, background=background
+    )
 
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
     revoke_key = providers.Factory(keys.RevokeKeyHandler, uow=uow, now=clock)

@@ -29,6 +29,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.models().aclose)
         opened.push_async_callback(container.recorder().stop)
         container.recorder().start()
+        opened.push_async_callback(container.background().stop)
+        container.background().start()
         opened.push_async_callback(container.instances().aclose)
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()
@@ -58,6 +60,8 @@ async def _sweeping(container: Container) -> AsyncIterator[None]:
             await asyncio.sleep(SWEEP_EVERY_S)
             container.instances().sweep()
             await _write_key_uses(container.authenticator())
+            with suppress(DatabaseUnavailable):
+                await container.background().prune()
 
     task = asyncio.create_task(sweep(), name="instance-sweeper")
     try:

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -127,6 +128,8 @@ class Settings(BaseSettings):
     max_concurrent_runs_per_agent: int = Field(default=500, ge=1)
     max_concurrent_runs_per_user: int = Field(default=500, ge=1)
     run_timeout_s: float = Field(default=600, gt=0)
+    response_retention_days: float = Field(default=30, gt=0, le=36_500)
+    """How long responses are kept."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)
@@ -229,6 +232,10 @@ class Settings(BaseSettings):
     @property
     def openai_configured(self) -> bool:
         return bool(self.openai_api_key) or "openai_base_url" in self.model_fields_set
+
+    @property
+    def response_retention(self) -> timedelta:
+        return timedelta(days=self.response_retention_days)
 
     @property
     def tokens(self) -> tuple[str, ...]:

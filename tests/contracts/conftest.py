@@ -10,13 +10,16 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.repositories.keys import KeyRing
+from runtime.domain.repositories.responses import ResponseLeases
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import MemoryKeyRing, MemoryRunLog, MemoryStore, Published, memory_unit_of_work
+from tests.fakes_responses import MemoryResponseLeases
 
 Connect = Callable[[str], AsyncEngine]
 
@@ -28,6 +31,7 @@ class Storage:
     uow: UnitOfWorkFactory
     run_log: RunLog
     key_ring: KeyRing
+    leases: ResponseLeases
     published: Published
 
 
@@ -61,7 +65,15 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def clean_postgres_url(migrated_postgres_url: str) -> str:
     with psycopg.connect(migrated_postgres_url) as connection:
-        for table in ("api_keys", "runs", "audit", "agents", "agent_lines"):
+        for table in (
+            "responses",
+            "run_events",
+            "api_keys",
+            "runs",
+            "audit",
+            "agents",
+            "agent_lines",
+        ):
             connection.execute(f"DELETE FROM {table}")
     return migrated_postgres_url
 
@@ -105,10 +117,16 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
     if storage_url == "memory:":
         store = MemoryStore()
         memory = partial(memory_unit_of_work, store, published)
-        return Storage(memory, MemoryRunLog(store), MemoryKeyRing(store), published)
+        return Storage(
+            memory,
+            MemoryRunLog(store),
+            MemoryKeyRing(store),
+            MemoryResponseLeases(store),
+            published,
+        )
     engine = connect(storage_url)
     uow = partial(sql_unit_of_work, engine, published)
-    return Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), published)
+    return Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), SqlResponseLeases(engine), published)
 
 
 @pytest.fixture

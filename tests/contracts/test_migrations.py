@@ -20,12 +20,13 @@ from runtime.infrastructure.database import (
     ping,
     upgrade,
 )
-from runtime.infrastructure.repositories import agents, audit, keys, runs
+from runtime.infrastructure.repositories import agents, audit, keys, responses, run_events, runs
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
 
 ROOT = Path(__file__).parents[2]
 TABLES = {agents.agent_lines, agents.agents, audit.audit, runs.runs, keys.api_keys}
+TABLES |= {responses.responses, run_events.run_events}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -45,7 +45,7 @@ class Answer:
                 case TextDelta():
                     text.append(event.text)
                     if event.logprobs:
-                        logprobs += _tokens(event.logprobs.get("content"))
+                        logprobs += tokens(event.logprobs.get("content"))
                 case ReasoningDelta():
                     reasoning.append(event.text)
                 case RefusalDelta():
@@ -79,5 +79,6 @@ def extended(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:
     return replace(call, arguments=call.arguments + delta.arguments)
 
 
-def _tokens(value: object) -> Iterable[Any]:
+def tokens(value: object) -> Iterable[Any]:
+    """Of a `logprobs` object's `content`."""
     return value if isinstance(value, list) else ()

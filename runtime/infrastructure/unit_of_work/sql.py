@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
+from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
@@ -14,6 +15,8 @@ from runtime.infrastructure.repositories.agents import SqlAgentLineRepository, S
 from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
 from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
+from runtime.infrastructure.repositories.responses import SqlResponseRepository
+from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
 
 
@@ -28,6 +31,8 @@ class SqlUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = SqlAuditRepository(*common)
         self.keys: ApiKeyRepository = SqlApiKeyRepository(*common)
         self.runs: RunRepository = SqlRunRepository(*common)
+        self.responses: ResponseRepository = SqlResponseRepository(*common)
+        self.run_events: RunEventRepository = SqlRunEventRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

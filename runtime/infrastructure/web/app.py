@@ -16,6 +16,7 @@ from runtime.infrastructure.web.middleware import (
     RequestContext,
 )
 from runtime.infrastructure.web.openai import chat, models
+from runtime.infrastructure.web.openai.responses import routes as responses
 from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
@@ -42,6 +43,7 @@ def create_app(container: Container) -> FastAPI:
     errors.install(app)
     routers = (
         chat.router,
+        responses.router,
         models.router,
         agents.router,
         templates.router,
