@@ -2,25 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, delete, func, select
 
-from runtime.domain.errors import DomainError, ExecutionFailed
+from runtime.domain.errors import ExecutionFailed
 from runtime.domain.events.runs import (
-    ReasoningDelta,
-    RefusalDelta,
-    RunCancelled,
     RunCompleted,
     RunEvent,
     RunFailed,
-    RunStarted,
-    StepFinished,
-    StepStarted,
     TextDelta,
-    ToolCallDelta,
-    ToolCalled,
-    ToolReturned,
     UsageReported,
 )
 from runtime.domain.repositories.responses import RunEventRepository
@@ -45,21 +36,7 @@ run_events = Table(
     Column("owner_id", Key, nullable=False),
     Column("event", Json, nullable=False),
 )
-_PLAIN = {
-    kind.type: kind
-    for kind in (
-        RunStarted,
-        TextDelta,
-        ReasoningDelta,
-        RefusalDelta,
-        ToolCallDelta,
-        ToolCalled,
-        ToolReturned,
-        StepStarted,
-        StepFinished,
-        RunCancelled,
-    )
-}
+_KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(RunEvent)}
 
 
 class SqlRunEventRepository(SqlRepository, RunEventRepository):
@@ -119,15 +96,11 @@ def event_from_json(data: Mapping[str, Any]) -> RunEvent:
     fields = {name: value for name, value in data.items() if name != "type"}
     match data["type"]:
         case RunFailed.type:
-            return RunFailed(_failure(fields["message"]))
+            return RunFailed(ExecutionFailed(fields["message"]))
         case RunCompleted.type:
             return RunCompleted(fields["finish_reason"], Usage(**fields["usage"]))
         case UsageReported.type:
             return UsageReported(Usage(**fields["usage"]), fields["model"], fields["estimated"])
         case kind:
-            event: RunEvent = _PLAIN[kind](**fields)
+            event: RunEvent = _KINDS[kind](**fields)
             return event
-
-
-def _failure(message: str) -> DomainError:
-    return ExecutionFailed(message)

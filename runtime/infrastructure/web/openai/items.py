@@ -287,7 +287,24 @@ def _message_parts(message: Message, logprobs: Sequence[object]) -> list[dict[st
 
 
 def output_text(text: str, logprobs: Sequence[object] = ()) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": log_probs(logprobs)}
+
+
+def log_probs(tokens: Sequence[object]) -> list[dict[str, Any]]:
+    """Chat completions' token objects as `LogProb`, where nothing may be missing."""
+    return [
+        {
+            "token": token.get("token", ""),
+            "logprob": token.get("logprob", 0.0),
+            "bytes": token.get("bytes") or [],
+            "top_logprobs": [
+                {**other, "bytes": other.get("bytes") or []}
+                for other in token.get("top_logprobs") or ()
+            ],
+        }
+        for token in tokens
+        if isinstance(token, dict)
+    ]
 
 
 def _input_part(part: ContentPart) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from runtime.domain.value_objects.items import (
     ReasoningItem,
 )
 from runtime.infrastructure.web.errors import Refusal
-from runtime.infrastructure.web.openai.items import output_text, wire_of
+from runtime.infrastructure.web.openai.items import log_probs, output_text, wire_of
 from runtime.infrastructure.web.openai.responses.out import EVENT_OF, response_out
 
 _NUMBER = 1_234_567_890
@@ -140,7 +140,7 @@ class ResponseFrames:
             return begun + self._more(event.text)
         self._pieces.append(event.text)
         self._logprobs += logprobs
-        delta = {"delta": event.text, "logprobs": logprobs}
+        delta = {"delta": event.text, "logprobs": log_probs(logprobs)}
         return begun + self._frame("response.output_text.delta", **self._in_part(), **delta)
 
     def _more(self, text: str) -> bytes:
@@ -168,7 +168,9 @@ class ResponseFrames:
             return b""
         kind, text, logprobs = self._part, "".join(self._pieces), self._logprobs
         at = self._in_part()
-        done = {_FIELD[kind]: text} | ({"logprobs": logprobs} if kind is TextDelta else {})
+        done = {_FIELD[kind]: text} | (
+            {"logprobs": log_probs(logprobs)} if kind is TextDelta else {}
+        )
         frames = self._frame(f"{_EVENT[kind]}.done", **at, **done) + self._frame(
             "response.content_part.done", **at, part=_part(kind, text, logprobs)
         )
