@@ -61,7 +61,14 @@ def request(
 
 def chat(text: str, **options: object) -> bytes:
     messages = [{"role": "user", "content": text}]
-    body = json.dumps({"model": "assistant", "messages": messages, **options}).encode()
-    path = "/v1/chat/completions"
+    return _posted("/v1/chat/completions", {"messages": messages, **options})
+
+
+def respond(text: str, **options: object) -> bytes:
+    return _posted("/v1/responses", {"input": text, **options})
+
+
+def _posted(path: str, fields: dict[str, object]) -> bytes:
+    body = json.dumps({"model": "assistant", **fields}).encode()
     head = request("POST", path, "Content-Type: application/json", f"Content-Length: {len(body)}")
     return head + body

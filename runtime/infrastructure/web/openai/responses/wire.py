@@ -3,7 +3,7 @@ that are not OpenAI's are tolerated; wrong types name the field."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from runtime.application.commands.responses import Asked, CreateResponse
 from runtime.domain.errors import InvalidValue, UnsupportedParameter
@@ -35,6 +35,27 @@ Include = Literal[
 Label = Annotated[str, Field(max_length=512)]
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+def _form(value: Any) -> str | None:  # noqa: ANN401 - JSON, or what it was made
+    """Tags that stand for types, which are left out where a parameter is named."""
+    match value:
+        case str():
+            return "str"
+        case list():
+            return "list[item]"
+        case dict() | Wire():
+            return "dict[object]"
+        case _:
+            return None
+
+
+def _either(or_else: str) -> Discriminator:
+    return Discriminator(
+        _form,
+        custom_error_type="wrong_form",
+        custom_error_message=f"it is a text or {or_else}",
+    )
 
 
 class FunctionToolIn(Wire):
@@ -87,15 +108,29 @@ class ConversationIn(Wire):
     id: Id
 
 
+Input = Annotated[
+    Annotated[Text, Tag("str")]
+    | Annotated[
+        Annotated[list[InputItem], Field(max_length=MAX_MESSAGES)],
+        Tag("list[item]"),
+    ],
+    _either("a list of items"),
+]
+Conversation = Annotated[
+    Annotated[Id, Tag("str")] | Annotated[ConversationIn, Tag("dict[object]")],
+    _either("an object with an id"),
+]
+
+
 class ContextIn(Wire):
     """What says of a request how many tokens go in."""
 
-    input: Text | Annotated[list[InputItem], Field(max_length=MAX_MESSAGES)] | None = None
+    input: Input | None = None
     instructions: Text | None = Field(
         default=None, description="A system message of this response alone."
     )
     previous_response_id: Id | None = None
-    conversation: Id | ConversationIn | None = None
+    conversation: Conversation | None = None
     tools: list[FunctionToolIn] | None = Field(default=None, max_length=MAX_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | ToolChoiceIn | None = None
     parallel_tool_calls: bool | None = None
