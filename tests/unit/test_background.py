@@ -115,6 +115,7 @@ async def until_logged(replica: Replica, response: Response, words: str) -> None
 async def test_what_is_stored_is_there_before_the_reader_hears_of_the_end() -> None:
     replica = Replica(Bench(says_hello))
     response, _ = await replica.start()
+    stored = response
     async for batch in replica.runs.read(response, SCOPE).batches():
         if isinstance(batch[-1], RunCompleted):
             stored = await replica.stored(response)

@@ -126,7 +126,11 @@ def test_items_are_told_of_while_they_come() -> None:
 
 
 def test_what_the_end_of_a_run_leaves_open_says_so() -> None:
-    events = [ToolCalled("c1", "search", "{}"), ToolCallDelta(0, "x1", "pay"), TextDelta("Half a")]
+    events: list[RunEvent] = [
+        ToolCalled("c1", "search", "{}"),
+        ToolCallDelta(0, "x1", "pay"),
+        TextDelta("Half a"),
+    ]
 
     items = items_of(RUN, events, "incomplete")
     assert [getattr(item, "status", None) for item in items] == ["incomplete"] * 3

@@ -108,7 +108,7 @@ def test_text_comes_in_the_parts_of_one_message() -> None:
 
 
 def test_thoughts_and_tools_of_the_agent_are_items_of_their_own() -> None:
-    events = [
+    events: list[RunEvent] = [
         ReasoningDelta("Hm"),
         ToolCalled("c1", "search", "{}"),
         ToolReturned("c1", "search", "error", "broken", 1.0),
