@@ -13,6 +13,7 @@ from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.keys import ApiKey
+from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.entities.sessions import Session
 from runtime.domain.errors import (
@@ -35,6 +36,7 @@ from runtime.domain.repositories.agents import (
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
+from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.repositories.sessions import (
     Addition,
@@ -53,6 +55,7 @@ from runtime.domain.value_objects.ids import (
     ItemId,
     KeyId,
     LineId,
+    ResponseId,
     RunId,
     SessionId,
 )
@@ -64,6 +67,11 @@ from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
 from tests.fakes_completions import Kept, MemoryCompletionRepository
+from tests.fakes_responses import (
+    LoggedEvent,
+    MemoryResponseRepository,
+    MemoryRunEventRepository,
+)
 
 T = TypeVar("T")
 
@@ -82,6 +90,8 @@ class Tables:
     session_items: dict[tuple[SessionId, int], Item] = field(default_factory=dict)
     holds: dict[SessionId, tuple[str, float]] = field(default_factory=dict)
     completions: dict[CompletionId, Kept] = field(default_factory=dict)
+    responses: dict[ResponseId, tuple[Response, datetime | None]] = field(default_factory=dict)
+    run_events: dict[tuple[RunId, int], LoggedEvent] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -114,14 +124,15 @@ class MemoryTransaction:
             self._own = self._store.tables.copy()
         return self._own
 
-    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey | ChatCompletion) -> None:
+    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey | ChatCompletion | Response) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
         if not self.scope.sees_all and not self.mine(row):
             raise ValueError(f"a row of {row.owner_id} in a unit of somebody else")
 
     def mine(
-        self, row: Agent | AgentLine | AuditEntry | ApiKey | Run | Session | ChatCompletion
+        self,
+        row: Agent | AgentLine | AuditEntry | ApiKey | Run | Session | ChatCompletion | Response,
     ) -> bool:
         return row.owner_id == self.scope.user_id
 
@@ -588,6 +599,8 @@ class MemoryUnitOfWork(UnitOfWork):
         self.runs: RunRepository = MemoryRunRepository(transaction)
         self.sessions: SessionRepository = MemorySessionRepository(transaction)
         self.completions: CompletionRepository = MemoryCompletionRepository(transaction)
+        self.responses: ResponseRepository = MemoryResponseRepository(transaction)
+        self.run_events: RunEventRepository = MemoryRunEventRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

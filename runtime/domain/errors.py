@@ -7,7 +7,9 @@ DomainError
 │   ├── InvalidJsonSchema        `response_format` asks for what is no usable JSON Schema
 │   ├── UpstreamRefused          the model's provider finds the request wrong
 │   ├── UnsupportedParameter     the agent can't honour a parameter of the call
-│   └── FixedParameter           the agent's configuration fixes a parameter of the call
+│   ├── FixedParameter           the agent's configuration fixes a parameter of the call
+│   ├── PreviousResponseNotFound `previous_response_id` leads to one that is not there
+│   └── NotInBackground          only a background response goes on without its caller
 ├── Unprocessable        well-formed, but does not fit
 │   ├── InvalidConfig            the template refuses the configuration
 │   └── IdempotencyKeyReused     the key of another request
@@ -15,7 +17,7 @@ DomainError
 ├── Forbidden            the caller is known and may not
 │   └── EgressRefused            an address that the runtime does not call
 ├── NotFound             it names something the caller can't see
-│   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound
+│   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
@@ -25,6 +27,7 @@ DomainError
 │   ├── SchemaVersionMismatch
 │   ├── IdempotencyKeyInUse · AnswerNotKept
 │   ├── SessionBusy              another turn of the conversation goes on
+│   ├── ResponseInProgress       it has not ended yet
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -227,6 +230,32 @@ class CompletionNotFound(NotFound):
         )
 
 
+class ResponseNotFound(NotFound):
+    code = "response_not_found"
+
+    def __init__(self, response: object) -> None:
+        super().__init__(f"Response with id '{response}' not found.", param="response_id")
+
+
+class PreviousResponseNotFound(Invalid):
+    code = "previous_response_not_found"
+
+    def __init__(self, response: object) -> None:
+        super().__init__(
+            f"Previous response with id '{response}' not found.", param="previous_response_id"
+        )
+
+
+class NotInBackground(Invalid):
+    code = "not_in_background"
+
+    def __init__(self, response: object, what: str) -> None:
+        super().__init__(
+            f"Response '{response}' was not made with 'background': true, so it can't be {what}.",
+            param="response_id",
+        )
+
+
 class ModelNotFound(NotFound):
     code = "model_not_found"
 
@@ -304,6 +333,15 @@ class ConcurrentChange(Conflict):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} was changed at the same time; read it again and repeat.")
+
+
+class ResponseInProgress(Conflict):
+    code = "response_in_progress"
+
+    def __init__(self, response: object, hint: str) -> None:
+        super().__init__(
+            f"Response '{response}' is still in progress; {hint}.", param="response_id"
+        )
 
 
 class SchemaVersionMismatch(Conflict):

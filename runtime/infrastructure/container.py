@@ -5,20 +5,23 @@ from functools import partial
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, completions, keys, seeding, sessions
+from runtime.application.handlers import agents, completions, keys, responses, seeding, sessions
 from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.completions import CompletionQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
+from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
 from runtime.application.queries.sessions import SessionQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
+from runtime.application.services.background import BackgroundRuns
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.config_secrets import ConfigSecrets
+from runtime.application.services.context import ResponseContext
 from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.idempotency import IdempotentRequests
@@ -54,6 +57,7 @@ from runtime.infrastructure.providers.service import PooledModelService
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.schemas import JsonSchemaCompiler
@@ -122,6 +126,7 @@ def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> Poole
 def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], datetime]) -> Retention:
     days: list[tuple[Pruner, float]] = [
         (SqlCompletionPruner(engine), settings.completion_retention_days),
+        (SqlResponseLeases(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
     ]
     return Retention([(each, timedelta(days=most)) for each, most in days if most], now)
@@ -265,6 +270,28 @@ class Container(containers.DeclarativeContainer):
     embed = providers.Singleton(EmbedHandler, catalogue=catalogue, models=models)
     execute_agent = providers.Singleton(
         ExecuteAgentHandler, catalogue=catalogue, engine=run_engine, turns=session_turns
+    )
+
+    background = providers.Singleton(
+        BackgroundRuns,
+        uow=uow,
+        leases=providers.Factory(SqlResponseLeases, engine),
+        now=clock,
+    )
+    response_context = providers.Factory(ResponseContext, uow=uow)
+    create_response = providers.Factory(
+        responses.CreateResponseHandler,
+        context=response_context,
+        execute=execute_agent,
+        background=background,
+        now=clock,
+    )
+    cancel_response = providers.Factory(
+        responses.CancelResponseHandler, uow=uow, background=background
+    )
+    delete_response = providers.Factory(responses.DeleteResponseHandler, uow=uow)
+    response_queries = providers.Factory(
+        ResponseQueries, uow=uow, context=response_context, background=background
     )
 
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)

@@ -34,6 +34,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         container.idempotent_requests().start()
         opened.push_async_callback(container.session_desk().stop)
         container.session_desk().start()
+        opened.push_async_callback(container.background().stop)
+        container.background().start()
         opened.push_async_callback(container.instances().aclose)
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()

@@ -144,6 +144,8 @@ class Settings(BaseSettings):
     """How long a conversation is kept that nothing is added to; 0: for good."""
     completion_retention_days: float = Field(default=30, ge=0, le=36_500)
     """How long chat completions made with `store` are kept; 0: for good."""
+    response_retention_days: float = Field(default=30, ge=0, le=36_500)
+    """How long responses are kept; 0: for good."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.pruning import Pruner
+from runtime.domain.repositories.responses import ResponseLeases
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.repositories.sessions import SessionHolds
 from runtime.domain.unit_of_work import UnitOfWorkFactory
@@ -20,6 +21,7 @@ from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
@@ -33,6 +35,7 @@ from tests.fakes import (
 )
 from tests.fakes_completions import MemoryCompletionPruner
 from tests.fakes_idempotency import MemoryIdempotencyStore
+from tests.fakes_responses import MemoryResponseLeases
 
 Connect = Callable[[str], AsyncEngine]
 
@@ -46,6 +49,7 @@ class Storage:
     key_ring: KeyRing
     idempotency: IdempotencyStore
     completion_pruner: Pruner
+    leases: ResponseLeases
     published: Published
     session_holds: SessionHolds
 
@@ -130,6 +134,7 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
             key_ring=MemoryKeyRing(store),
             idempotency=MemoryIdempotencyStore(),
             completion_pruner=MemoryCompletionPruner(store),
+            leases=MemoryResponseLeases(store),
             published=published,
             session_holds=MemorySessionHolds(store),
         )
@@ -140,6 +145,7 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
         key_ring=SqlKeyRing(engine),
         idempotency=SqlIdempotencyStore(engine),
         completion_pruner=SqlCompletionPruner(engine),
+        leases=SqlResponseLeases(engine),
         published=published,
         session_holds=SqlSessionHolds(engine),
     )

@@ -26,6 +26,8 @@ from runtime.infrastructure.repositories import (
     completions,
     idempotency,
     keys,
+    responses,
+    run_events,
     runs,
     sessions,
 )
@@ -43,6 +45,8 @@ TABLES = {
     sessions.sessions,
     sessions.session_items,
     completions.chat_completions,
+    responses.responses,
+    run_events.run_events,
 }
 
 

@@ -62,6 +62,8 @@ class World:
             "run's agent": self._agent_that_ran,
             "key": self._key,
             "conversation": self._conversation,
+            "response": self._response,
+            "background response": lambda: self._response(background=True),
         }
         made: str = await makers[kind]()
         return made
@@ -135,6 +137,13 @@ class World:
         ITEM_OF[made["id"]] = added["first_id"]
         return str(made["id"])
 
+    async def _response(self, **fields: object) -> str:
+        asked = {**responding("assistant"), **fields}
+        made = await self._as("owner", "POST", "/v1/responses", asked)
+        while made["status"] == "in_progress":
+            made = await self._as("owner", "GET", f"/v1/responses/{made['id']}")
+        return str(made["id"])
+
     async def _key(self) -> str:
         return str((await self._as("owner", "POST", "/v1/keys", {"name": "CI"}))["id"])
 
@@ -157,6 +166,10 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 def asking(model: str, **fields: object) -> Json:
     return {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
+
+
+def responding(model: str, **fields: object) -> Json:
+    return {"model": model, "input": "Hi", **fields}
 
 
 @dataclass(frozen=True)
@@ -201,6 +214,8 @@ def an_agent(**fields: object) -> Json:
 CHAT = "POST /v1/chat/completions"
 EMBED = "POST /v1/embeddings"
 KEPT = "/v1/chat/completions/{completion_id}"
+RESPONSES = "/v1/responses"
+RESPONSE = "/v1/responses/{id}"
 AGENTS = "/v1/agents"
 TALK = "/v1/conversations/{conversation_id}"
 TALKS = "404 404 200 404 200 404"
@@ -249,6 +264,42 @@ MATRIX = [
         "400 400 200 400 200 400",
         query={"after": "{id}"},
     ),
+    Row(f"POST {RESPONSES}", "draft", "404 404 200 404 404 404", body=responding),
+    Row(f"POST {RESPONSES}", "published", "200 200 200 200 200 404", body=responding),
+    Row(
+        f"POST {RESPONSES}",
+        "draft",
+        "404 404 200 404 404 404",
+        body=lambda id: responding(id, stream=True),
+    ),
+    Row(
+        f"POST {RESPONSES}",
+        "draft",
+        "404 404 200 404 404 404",
+        body=lambda id: responding(id, background=True),
+    ),
+    Row(
+        f"POST {RESPONSES}",
+        "response",
+        "400 400 200 400 200 400",
+        body=lambda id: responding("assistant", previous_response_id=id),
+    ),
+    Row(
+        f"POST {RESPONSES}/input_tokens",
+        "response",
+        "400 400 200 400 200 400",
+        body=lambda id: responding("assistant", previous_response_id=id),
+    ),
+    Row(f"GET {RESPONSE}", "response", "404 404 200 404 200 404"),
+    Row(
+        f"GET {RESPONSE}",
+        "background response",
+        "404 404 200 404 200 404",
+        query={"stream": "true"},
+    ),
+    Row(f"DELETE {RESPONSE}", "response", "404 404 200 404 200 404"),
+    Row(f"POST {RESPONSE}/cancel", "background response", "404 404 200 404 200 404"),
+    Row(f"GET {RESPONSE}/input_items", "response", "404 404 200 404 200 404"),
     Row("GET /v1/models", "none", EVERYBODY),
     Row("GET /v1/models/{model}", "draft", "404 404 200 404 404 404"),
     Row("GET /v1/models/{model}", "beta", "404 404 200 404 404 404"),

@@ -11,7 +11,7 @@ import pytest
 from runtime.domain.services.tools import ToolOutcome
 from runtime.domain.value_objects.chat import ToolSpec
 from tests.e2e.server import Served, serving
-from tests.e2e.wire import Wire, chat, connected
+from tests.e2e.wire import Wire, chat, connected, respond
 from tests.upstream import FakeUpstream, faults
 from tests.upstream.answers import chunk, event
 from tests.upstream.wire import Exchange
@@ -137,6 +137,36 @@ async def test_leaving_closes_the_calls_of_every_choice(
 
     await setup.everything_has_ended(runs=3)
     await answered(setup, key)
+
+
+@pytest.mark.parametrize(("text", "stream"), [("fault:slow-headers", False), (ENDLESS, True)])
+async def test_leaving_a_response_closes_the_call_and_stores_nothing(
+    setup: Setup, wire: Wire, text: str, stream: bool
+) -> None:
+    await wire.send(respond(text, stream=stream))
+    await setup.upstream.arrived.wait()
+    if stream:
+        await wire.reader.readuntil(b"word3")
+    hang_up(wire)
+
+    await setup.everything_has_ended()
+    (run,) = (await setup.runtime.get("/v1/runs"))["data"]
+    await setup.runtime.get(f"/v1/responses/{run['id'].replace('run', 'resp', 1)}", status=404)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_in_the_background_goes_on_when_its_caller_leaves(
+    setup: Setup, wire: Wire, stream: bool
+) -> None:
+    await wire.send(respond("delay:20 words:40", stream=stream, background=True))
+    await wire.reader.readuntil(b"word3" if stream else b"in_progress")
+    hang_up(wire)
+
+    found = await setup.runtime.until(lambda runs: bool(runs["data"]), "/v1/runs")
+    (run,) = found["data"]
+    assert run["status"] == "completed"
+    stored = await setup.runtime.get(f"/v1/responses/{run['id'].replace('run', 'resp', 1)}")
+    assert stored["output"][0]["content"][0]["text"].endswith("word39")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -61,8 +61,15 @@ def request(
 
 def chat(text: str, *, key: str = "", **options: object) -> bytes:
     messages = [{"role": "user", "content": text}]
-    body = json.dumps({"model": "assistant", "messages": messages, **options}).encode()
-    path = "/v1/chat/completions"
+    return _posted("/v1/chat/completions", {"messages": messages, **options}, key)
+
+
+def respond(text: str, **options: object) -> bytes:
+    return _posted("/v1/responses", {"input": text, **options})
+
+
+def _posted(path: str, fields: dict[str, object], key: str = "") -> bytes:
+    body = json.dumps({"model": "assistant", **fields}).encode()
     named = [f"Idempotency-Key: {key}"] if key else []
     length = f"Content-Length: {len(body)}"
     return request("POST", path, "Content-Type: application/json", length, *named) + body

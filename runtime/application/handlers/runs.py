@@ -16,11 +16,12 @@ class ExecuteAgentHandler:
     engine: Engine
     turns: SessionTurns
 
-    async def __call__(self, command: ExecuteAgent) -> Execution:
+    async def __call__(self, command: ExecuteAgent, keepers: Sequence[RunKeeper] = ()) -> Execution:
         """Raises ModelNotFound, what SessionTurns.begin raises for a turn of a session, and what
         Engine.start raises. No unit of work is open after this."""
         agent = await self.catalogue.resolve(command.model, command.caller)
-        keepers = [] if command.labels is None else [CompletionKeeper(agent, command)]
+        if command.labels is not None:
+            keepers = [*keepers, CompletionKeeper(agent, command)]
         if command.session is None:
             return await self.engine.start(agent, command, keepers)
         if is_task_prompt(command.messages):

@@ -100,6 +100,7 @@ class RunJournal:
             tools=tuple(self.tools),
             session_id=session.name if session else None,
             metadata=self._command.metadata,
+            error=error,
         )
 
 

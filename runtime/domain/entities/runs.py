@@ -1,8 +1,9 @@
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from runtime.domain.errors import DomainError
 from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.ids import AgentId, LineId, ProjectId, RunId, UserId
 
@@ -56,3 +57,5 @@ class Run:
     tools: tuple[ToolRecord, ...] = ()
     session_id: str | None = None
     metadata: Mapping[str, object]
+    error: DomainError | None = field(default=None, compare=False, repr=False)
+    """Known while the run ends; what is stored is its code."""

@@ -7,6 +7,7 @@ from runtime.domain.repositories.agents import AgentLineRepository, AgentReposit
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
+from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.value_objects.identity import Scope
@@ -27,6 +28,8 @@ class UnitOfWork(Protocol):
     runs: RunRepository
     sessions: SessionRepository
     completions: CompletionRepository
+    responses: ResponseRepository
+    run_events: RunEventRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

@@ -50,14 +50,14 @@ class Answer:
                 case TextDelta():
                     text.append(event.text)
                     if event.logprobs:
-                        logprobs += _tokens(event.logprobs.get("content"))
-                        refusal_logprobs += _tokens(event.logprobs.get("refusal"))
+                        logprobs += tokens(event.logprobs.get("content"))
+                        refusal_logprobs += tokens(event.logprobs.get("refusal"))
                 case ReasoningDelta():
                     reasoning.append(event.text)
                 case RefusalDelta():
                     refusal.append(event.text)
                     if event.logprobs:
-                        refusal_logprobs += _tokens(event.logprobs.get("refusal"))
+                        refusal_logprobs += tokens(event.logprobs.get("refusal"))
                 case AnnotationsAdded():
                     annotations += event.annotations
                 case ToolCallDelta():
@@ -91,5 +91,6 @@ def extended(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:
     return replace(call, arguments=call.arguments + delta.arguments)
 
 
-def _tokens(value: object) -> Iterable[Any]:
+def tokens(value: object) -> Iterable[Any]:
+    """Of a `logprobs` object's `content`."""
     return value if isinstance(value, list) else ()

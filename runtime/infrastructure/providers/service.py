@@ -29,7 +29,7 @@ from runtime.domain.services.models import (
     ProviderHealth,
 )
 from runtime.domain.services.monitor import UNWATCHED, CallEnd, Monitor
-from runtime.domain.value_objects.chat import NO_USAGE, Message, Usage
+from runtime.domain.value_objects.chat import NO_USAGE, Usage, estimated_tokens
 from runtime.domain.value_objects.embeddings import Embeddings
 from runtime.infrastructure.providers.base import EmbeddingProvider, Provider
 from runtime.infrastructure.providers.formats import put_into_words
@@ -37,7 +37,6 @@ from runtime.infrastructure.providers.formats import put_into_words
 PATIENCE_S = 10.0
 """A provider that asks to wait longer is not waited for: the caller decides."""
 _LONGEST_BACKOFF_S = 5.0
-_CHARACTERS_PER_TOKEN = 4
 _FAULTS_OF_PROVIDER = (UpstreamFailed, UpstreamTimeout, UpstreamRateLimited)
 
 
@@ -261,15 +260,6 @@ def _size(event: ModelEvent) -> int:
 
 
 def _estimate(call: ModelCall, characters: int, model: str) -> UsageReported:
-    asked = sum(_length(message) for message in call.messages)
-    usage = Usage(input_tokens=_tokens(asked), output_tokens=_tokens(characters))
+    asked = sum(message.characters for message in call.messages)
+    usage = Usage(input_tokens=estimated_tokens(asked), output_tokens=estimated_tokens(characters))
     return UsageReported(usage, model, estimated=True)
-
-
-def _length(message: Message) -> int:
-    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-    return len(message.text) + calls
-
-
-def _tokens(characters: int) -> int:
-    return -(-characters // _CHARACTERS_PER_TOKEN)

@@ -42,6 +42,7 @@ def _fields(item: Item) -> dict[str, Any]:
                 "refusal": message.refusal,
                 "call_id": message.tool_call_id,
                 "calls": [_call_out(call) for call in message.tool_calls] or None,
+                "logprobs": list(item.logprobs) or None,
             }
         case FunctionCallItem(call=call):
             return {"type": "function_call", **_call_out(call)}
@@ -73,7 +74,7 @@ def from_json(data: Mapping[str, Any]) -> Item:
                 tool_call_id=data.get("call_id"),
                 tool_calls=tuple(_call_in(call) for call in data.get("calls", ())),
             )
-            return MessageItem(id, message, status)
+            return MessageItem(id, message, status, tuple(data.get("logprobs", ())))
         case "function_call":
             return FunctionCallItem(id, _call_in(data), status)
         case "function_output":

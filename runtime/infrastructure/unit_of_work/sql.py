@@ -7,6 +7,7 @@ from runtime.domain.repositories.agents import AgentLineRepository, AgentReposit
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
+from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
@@ -17,6 +18,8 @@ from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
 from runtime.infrastructure.repositories.completions import SqlCompletionRepository
 from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
+from runtime.infrastructure.repositories.responses import SqlResponseRepository
+from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
 from runtime.infrastructure.repositories.sessions import SqlSessionRepository
 
@@ -34,6 +37,8 @@ class SqlUnitOfWork(UnitOfWork):
         self.runs: RunRepository = SqlRunRepository(*common)
         self.sessions: SessionRepository = SqlSessionRepository(*common)
         self.completions: CompletionRepository = SqlCompletionRepository(*common)
+        self.responses: ResponseRepository = SqlResponseRepository(*common)
+        self.run_events: RunEventRepository = SqlRunEventRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

@@ -16,6 +16,7 @@ from runtime.infrastructure.web.middleware import (
     RequestContext,
 )
 from runtime.infrastructure.web.openai import chat, completions, conversations, embeddings, models
+from runtime.infrastructure.web.openai.responses import routes as responses
 from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
@@ -43,6 +44,7 @@ def create_app(container: Container) -> FastAPI:
     routers = (
         chat.router,
         completions.router,
+        responses.router,
         models.router,
         embeddings.router,
         conversations.router,

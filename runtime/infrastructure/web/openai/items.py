@@ -1,6 +1,7 @@
 """Items of conversations and responses: `InputItem` and `ConversationItem` of OpenAI's OpenAPI
 description. Ids that come in are not kept: an item that is added is a new one."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
@@ -225,7 +226,7 @@ def wire_of(item: Item) -> dict[str, Any]:
                 "type": "message",
                 "status": item.status,
                 "role": message.role.value,
-                "content": _message_parts(message),
+                "content": _message_parts(message, item.logprobs),
             }
         case FunctionCallItem(call=call):
             return {
@@ -275,18 +276,35 @@ def _error(text: str) -> dict[str, Any]:
     return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
 
 
-def _message_parts(message: Message) -> list[dict[str, Any]]:
+def _message_parts(message: Message, logprobs: Sequence[object]) -> list[dict[str, Any]]:
     if message.role is not ChatRole.ASSISTANT:
         content = message.content
         parts = (TextPart(content),) if isinstance(content, str) else content
         return [_input_part(part) for part in parts]
-    said = [output_text(message.text)] if message.text or not message.refusal else []
+    said = [output_text(message.text, logprobs)] if message.text or not message.refusal else []
     refused = [{"type": "refusal", "refusal": message.refusal}] if message.refusal else []
     return said + refused
 
 
-def output_text(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def output_text(text: str, logprobs: Sequence[object] = ()) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": log_probs(logprobs)}
+
+
+def log_probs(tokens: Sequence[object]) -> list[dict[str, Any]]:
+    """Chat completions' token objects as `LogProb`, where nothing may be missing."""
+    return [
+        {
+            "token": token.get("token", ""),
+            "logprob": token.get("logprob", 0.0),
+            "bytes": token.get("bytes") or [],
+            "top_logprobs": [
+                {**other, "bytes": other.get("bytes") or []}
+                for other in token.get("top_logprobs") or ()
+            ],
+        }
+        for token in tokens
+        if isinstance(token, dict)
+    ]
 
 
 def _input_part(part: ContentPart) -> dict[str, Any]:
