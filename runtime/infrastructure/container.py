@@ -47,6 +47,7 @@ from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
@@ -192,9 +193,11 @@ class Container(containers.DeclarativeContainer):
         monitor=monitor,
     )
     session_holds = providers.Factory(SqlSessionHolds, engine)
+    session_log = providers.Singleton(SqlSessionLog, engine)
     session_desk = providers.Singleton(
         SessionDesk,
         uow,
+        session_log,
         session_holds,
         clock,
         refuse=settings.provided.refuses_busy_sessions,

@@ -32,6 +32,7 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.models().aclose)
         opened.push_async_callback(container.recorder().stop)
         container.recorder().start()
+        opened.push_async_callback(container.session_log().aclose)
         opened.push_async_callback(container.session_desk().stop)
         container.session_desk().start()
         opened.push_async_callback(container.instances().aclose)
