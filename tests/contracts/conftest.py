@@ -11,17 +11,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.runs import RunLog
-from runtime.domain.repositories.sessions import SessionHolds
+from runtime.domain.repositories.sessions import SessionHolds, SessionLog
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import (
     MemoryKeyRing,
     MemoryRunLog,
     MemorySessionHolds,
+    MemorySessionLog,
     MemoryStore,
     Published,
     memory_unit_of_work,
@@ -39,6 +41,7 @@ class Storage:
     key_ring: KeyRing
     published: Published
     session_holds: SessionHolds
+    session_log: SessionLog
 
 
 def migrated(url: str) -> str:
@@ -110,21 +113,26 @@ def storage_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def storage(storage_url: str, connect: Connect) -> Storage:
+async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
     published = Published()
     if storage_url == "memory:":
         store = MemoryStore()
         memory = partial(memory_unit_of_work, store, published)
-        return Storage(
+        yield Storage(
             memory,
             MemoryRunLog(store),
             MemoryKeyRing(store),
             published,
             MemorySessionHolds(store),
+            MemorySessionLog(store),
         )
+        return
     engine = connect(storage_url)
     uow = partial(sql_unit_of_work, engine, published)
-    return Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), published, SqlSessionHolds(engine))
+    log = SqlSessionLog(engine)
+    holds = SqlSessionHolds(engine)
+    yield Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), published, holds, log)
+    await log.aclose()
 
 
 @pytest.fixture

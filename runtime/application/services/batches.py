@@ -43,7 +43,7 @@ class Batches(Generic[T, R]):
         try:
             results = await self._work([each for each, _ in batch])
         # Whoever asked is told, whatever it was.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
