@@ -59,6 +59,7 @@ from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
@@ -227,9 +228,11 @@ class Container(containers.DeclarativeContainer):
         ),
     )
     session_holds = providers.Factory(SqlSessionHolds, engine)
+    session_log = providers.Singleton(SqlSessionLog, engine)
     session_desk = providers.Singleton(
         SessionDesk,
         uow,
+        session_log,
         session_holds,
         clock,
         refuse=settings.provided.refuses_busy_sessions,

@@ -32,6 +32,7 @@ async def running(container: Container) -> AsyncIterator[None]:
         container.recorder().start()
         opened.push_async_callback(container.idempotent_requests().stop)
         container.idempotent_requests().start()
+        opened.push_async_callback(container.session_log().aclose)
         opened.push_async_callback(container.session_desk().stop)
         container.session_desk().start()
         opened.push_async_callback(container.background().stop)

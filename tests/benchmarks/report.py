@@ -54,7 +54,7 @@ def _of(case: str, figure: Callable[[Sample], float]) -> Figure:
     return lambda record: record.median(case, figure)
 
 
-def _ratio(case: str, to: str) -> Figure:
+def _times(case: str, to: str) -> Figure:
     def ratio(record: Record) -> float | None:
         above, below = record.median(case, _cpu_ms), record.median(to, _cpu_ms)
         return above / below if above and below else None
@@ -140,9 +140,9 @@ TABLES: Sequence[tuple[str, Sequence[Column]]] = (
         (
             Column("requests/s", _of("session", _answers), 0),
             Column("CPU ms/request", _of("session", _cpu_ms), 2),
-            Column("CPU ÷ without one", _ratio("session", "whole"), 2),
+            Column("CPU ÷ without one", _times("session", "whole"), 2),
             Column("of 500 messages: CPU ms/request", _of("long-session", _cpu_ms), 2),
-            Column("CPU ÷ without one", _ratio("long-session", "whole"), 2),
+            Column("CPU ÷ without one", _times("long-session", "whole"), 2),
         ),
     ),
     (

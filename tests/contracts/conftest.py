@@ -14,7 +14,7 @@ from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.responses import ResponseLeases
 from runtime.domain.repositories.runs import RunLog
-from runtime.domain.repositories.sessions import SessionHolds
+from runtime.domain.repositories.sessions import SessionHolds, SessionLog
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
@@ -23,12 +23,14 @@ from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import (
     MemoryKeyRing,
     MemoryRunLog,
     MemorySessionHolds,
+    MemorySessionLog,
     MemoryStore,
     Published,
     memory_unit_of_work,
@@ -52,6 +54,7 @@ class Storage:
     leases: ResponseLeases
     published: Published
     session_holds: SessionHolds
+    session_log: SessionLog
 
 
 def migrated(url: str) -> str:
@@ -123,12 +126,12 @@ def storage_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def storage(storage_url: str, connect: Connect) -> Storage:
+async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
     published = Published()
     if storage_url == "memory:":
         store = MemoryStore()
         memory = partial(memory_unit_of_work, store, published)
-        return Storage(
+        yield Storage(
             uow=memory,
             run_log=MemoryRunLog(store),
             key_ring=MemoryKeyRing(store),
@@ -137,9 +140,12 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
             leases=MemoryResponseLeases(store),
             published=published,
             session_holds=MemorySessionHolds(store),
+            session_log=MemorySessionLog(store),
         )
+        return
     engine = connect(storage_url)
-    return Storage(
+    session_log = SqlSessionLog(engine)
+    yield Storage(
         uow=partial(sql_unit_of_work, engine, published),
         run_log=SqlRunLog(engine),
         key_ring=SqlKeyRing(engine),
@@ -148,7 +154,9 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
         leases=SqlResponseLeases(engine),
         published=published,
         session_holds=SqlSessionHolds(engine),
+        session_log=session_log,
     )
+    await session_log.aclose()
 
 
 @pytest.fixture

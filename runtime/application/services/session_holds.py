@@ -9,9 +9,18 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
+from runtime.application.services.batches import Batches
 from runtime.domain.entities.sessions import Session
-from runtime.domain.errors import ConversationNotFound, DatabaseUnavailable, SessionBusy
-from runtime.domain.repositories.sessions import SessionHolds, SessionKey, SessionName
+from runtime.domain.errors import ConcurrentChange, DatabaseUnavailable, DomainError, SessionBusy
+from runtime.domain.repositories.sessions import (
+    Addition,
+    SessionHolds,
+    SessionKey,
+    SessionLog,
+    SessionName,
+    TakeSession,
+    WriteTurn,
+)
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.identity import Principal, Scope
 from runtime.domain.value_objects.ids import ProjectId, SessionId, UserId, new_session_id, uuid7_hex
@@ -54,6 +63,7 @@ class SessionDesk:
     before them is in the same process."""
 
     uow: UnitOfWorkFactory
+    log: SessionLog
     holds: SessionHolds
     now: Callable[[], datetime]
     refuse: bool = False
@@ -65,6 +75,9 @@ class SessionDesk:
     _held: dict[SessionId, str] = field(default_factory=dict)
     _renewing: asyncio.Task[None] | None = None
     _abandoned: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._batches = Batches(self.log.apply)
 
     @property
     def active(self) -> int:
@@ -89,6 +102,13 @@ class SessionDesk:
             raise
         self._held[session.id] = holder
         return Hold(session, holder, caller.scope, queue)
+
+    async def write(self, hold: Hold, addition: Addition, at: datetime) -> None:
+        """In a transaction of its own. Raises ConcurrentChange."""
+        turn = WriteTurn(hold.scope, hold.session, hold.holder, addition, at)
+        if not await self._batches.do(turn):
+            raise ConcurrentChange(f"Conversation '{hold.session.id}'")
+        hold.written = True
 
     async def end(self, hold: Hold) -> None:
         self._held.pop(hold.session.id, None)
@@ -115,6 +135,7 @@ class SessionDesk:
             with suppress(asyncio.CancelledError):
                 await self._renewing
         await asyncio.gather(*self._abandoned)
+        await self._batches.settled()
 
     async def _first_in_line(self, key: _QueueKey, until: float) -> _Queue:
         queue = self._queues.get(key)
@@ -144,16 +165,12 @@ class SessionDesk:
             del self._queues[queue.key]
 
     async def _try(self, scope: Scope, key: SessionKey, holder: str) -> Session | None:
-        async with self.uow(scope) as work:
-            session = await work.sessions.hold(key, holder, self.hold_s)
-            if session is None and await work.sessions.find(key) is None:
-                if not isinstance(key, SessionName):
-                    raise ConversationNotFound(key)
-                begun = self._begun(scope, key)
-                session = begun if await work.sessions.add(begun, holder, self.hold_s) else None
-            if session is not None:
-                await work.commit()
-            return session
+        begin = self._begun(scope, key) if isinstance(key, SessionName) else None
+        found = await self._batches.do(TakeSession(scope, key, holder, self.hold_s, begin))
+        if isinstance(found, DomainError):
+            raise found
+        assert found is None or isinstance(found, Session)
+        return found
 
     def _begun(self, scope: Scope, key: SessionName) -> Session:
         now = self.now()

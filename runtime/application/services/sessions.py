@@ -1,10 +1,10 @@
 """Turns of a conversation: what is remembered goes in, what was said is kept."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from runtime.application.commands.runs import ExecuteAgent, SessionRef
-from runtime.application.services.engine import RunKeeper
+from runtime.application.services.engine import LoneKeeper
 from runtime.application.services.histories import History, HistoryCache, load
 from runtime.application.services.session_holds import Hold, SessionDesk
 from runtime.domain.entities.agents import Agent
@@ -31,7 +31,7 @@ from runtime.domain.value_objects.memory import (
 
 
 @dataclass
-class Turn(RunKeeper):
+class Turn(LoneKeeper):
     """One turn of a session, from the hold on it to its release."""
 
     hold: Hold
@@ -55,20 +55,25 @@ class Turn(RunKeeper):
 
     async def keep(self, work: UnitOfWork, run: Run, events: Sequence[RunEvent]) -> None:
         """Only what was answered to its end is remembered."""
-        if run.status is not RunStatus.COMPLETED:
-            return
-        addition = self._addition([*self.items, *items_of(run.id, events)], events)
-        await work.sessions.write(self.session, self.hold.holder, addition, run.ended_at)
-        start = self.session.length if self.cut is None else self.cut
-        self._placed = [Placed(at, item) for at, item in enumerate(addition.items, start)]
-        self.hold.written = True
+        if (addition := self._addition(run, events)) is not None:
+            await work.sessions.write(self.session, self.hold.holder, addition, run.ended_at)
+            self.hold.written = True
+
+    async def keep_alone(self, run: Run, events: Sequence[RunEvent]) -> None:
+        if (addition := self._addition(run, events)) is not None:
+            await self.desk.write(self.hold, addition, run.ended_at)
 
     async def release(self) -> None:
         if self.hold.written:
             self._remember()
         await self.desk.end(self.hold)
 
-    def _addition(self, items: Sequence[Item], events: Iterable[RunEvent]) -> Addition:
+    def _addition(self, run: Run, events: Sequence[RunEvent]) -> Addition | None:
+        if run.status is not RunStatus.COMPLETED:
+            return None
+        items = [*self.items, *items_of(run.id, events)]
+        start = self.session.length if self.cut is None else self.cut
+        self._placed = [Placed(at, item) for at, item in enumerate(items, start)]
         made = next((each.text for each in events if type(each) is HistorySummarised), None)
         if made is not None:
             return Addition(items, self.cut, made, self.fold_to)

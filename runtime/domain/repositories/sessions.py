@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Protocol
 
 from runtime.domain.entities.sessions import Session
+from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import ItemId, LineId, SessionId
 from runtime.domain.value_objects.items import Item
 from runtime.domain.value_objects.memory import Placed
@@ -76,6 +77,40 @@ class SessionRepository(Protocol):
 
     async def remove_item(self, session: Session, holder: str, item: ItemId, at: datetime) -> None:
         """Ends the hold. Raises ItemNotFound, and ConcurrentChange as `write` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSession:
+    """See SessionRepository.hold."""
+
+    scope: Scope
+    key: SessionKey
+    holder: str
+    for_s: float
+    begin: Session | None = None
+    """What is stored, held, when there is none by that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTurn:
+    """See SessionRepository.write."""
+
+    scope: Scope
+    session: Session
+    holder: str
+    addition: Addition
+    at: datetime
+
+
+Operation = TakeSession | WriteTurn
+
+
+class SessionLog(Protocol):
+    """The two operations that every turn takes, many in one transaction."""
+
+    async def apply(self, operations: Sequence[Operation]) -> Sequence[object]:
+        """For each: the Session that is held now, None when somebody else holds it, or
+        ConversationNotFound, as a value; whether the turn is written. All are durable."""
 
 
 class SessionHolds(Protocol):

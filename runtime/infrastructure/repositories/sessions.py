@@ -178,7 +178,7 @@ class SqlSessionRepository(SqlRepository, SessionRepository):
         return {"project": self._project, "user": self._scope.user_id, **values}
 
     async def add(self, session: Session, holder: str | None = None, for_s: float = 0) -> bool:
-        values = insertable(sessions, _values(session))
+        values = insertable(sessions, session_values(session))
         if session.project_id != self._project or session.owner_id != self._scope.user_id:
             raise ValueError("a session of somebody else")
         statement = self._made.add.execution_options(preserve_rowcount=True)
@@ -223,7 +223,7 @@ class SqlSessionRepository(SqlRepository, SessionRepository):
         if addition.items:
             with refusals():
                 await self._connection.execute(
-                    self._made.add_items, list(_rows(session, start, addition.items))
+                    self._made.add_items, list(item_rows(session, start, addition.items))
                 )
 
     async def release(self, id: SessionId, holder: str) -> None:
@@ -314,7 +314,7 @@ def _key(key: SessionKey) -> dict[str, object]:
     return {"of": key}
 
 
-def _values(session: Session) -> Mapping[str, object]:
+def session_values(session: Session) -> Mapping[str, object]:
     return {
         "id": session.id,
         "project_id": session.project_id,
@@ -348,7 +348,7 @@ def _to_session(row: Row[Any]) -> Session:
     )
 
 
-def _rows(session: Session, start: int, items: Sequence[Item]) -> Iterator[dict[str, object]]:
+def item_rows(session: Session, start: int, items: Sequence[Item]) -> Iterator[dict[str, object]]:
     for position, item in enumerate(items, start):
         yield {
             "session_id": session.id,
