@@ -181,6 +181,8 @@ class Answer:
         yield ModelFinished(reason, self._model, self._fingerprint)
 
     def _deltas(self, delta: dict[str, Any], logprobs: dict[str, Any] | None) -> list[ModelEvent]:
+        if len(delta) == 1 and not logprobs and (text := delta.get("content")):
+            return [TextDelta(_str(text))]
         events: list[ModelEvent] = []
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if thought and isinstance(thought, str):
