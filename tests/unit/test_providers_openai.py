@@ -21,6 +21,7 @@ from runtime.domain.errors import (
     UpstreamTimeout,
 )
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -326,19 +327,26 @@ def test_a_key_that_would_break_the_header_is_refused(key: str) -> None:
         OpenAIProvider(EgressClient(EgressPolicy()), "https://example.com/v1", key)
 
 
-async def test_text_reasoning_and_refusals_are_told_apart(
+async def test_text_reasoning_refusals_and_citations_are_told_apart(
     provider: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
     logprobs = {"content": [{"token": "Hi", "logprob": -0.1}], "refusal": None}
     likely = chunk({"content": "Hi"})
     likely["choices"][0]["logprobs"] = logprobs
+    refused = {"content": None, "refusal": [{"token": "No.", "logprob": -0.2}]}
+    unlikely = chunk({"refusal": "No."})
+    unlikely["choices"][0]["logprobs"] = refused
+    cited = {"url": "https://example.org", "title": "A page", "start_index": 0, "end_index": 2}
+    citation = {"type": "url_citation", "url_citation": cited}
     upstream.script(
         chunks(
             chunk({"role": "assistant", "content": ""}),
             chunk({"reasoning_content": "Hm"}),
             chunk({"reasoning": "m.", "content": None}),
             likely,
-            chunk({"refusal": "No."}),
+            unlikely,
+            chunk({"annotations": [citation, {"type": "file"}, "odd"], "content": ""}),
+            chunk({"annotations": [{"type": "file"}]}),
             STOP,
         )
     )
@@ -347,7 +355,8 @@ async def test_text_reasoning_and_refusals_are_told_apart(
         ReasoningDelta("Hm"),
         ReasoningDelta("m."),
         TextDelta("Hi", logprobs),
-        RefusalDelta("No."),
+        RefusalDelta("No.", refused),
+        AnnotationsAdded([citation]),
         ModelFinished("stop", "fake-1", "fp_fake"),
     ]
 

@@ -170,7 +170,10 @@ def _validation(exc: RequestValidationError) -> Refusal:
 def _most_telling(found: Sequence[Any]) -> Any:  # noqa: ANN401 - pydantic's error dicts
     """Of the first field's problems: where it may be one of several things, each says no, and the
     one that came furthest is what the caller meant."""
-    same = [error for error in found if error["loc"][:3] == found[0]["loc"][:3]]
+    at = found[0]["loc"][:3]
+    if not isinstance(at[-1], int):
+        at = at[:2]
+    same = [error for error in found if error["loc"][: len(at)] == at]
     return max(same, key=lambda error: (len(error["loc"]), not error["type"].endswith("_type")))
 
 

@@ -40,6 +40,7 @@ _REASONS: dict[str, FinishReason] = {
     "safety": "content_filter",
     "sensitive": "content_filter",
 }
+_CITED = {"start_index", "end_index", "url", "title"}
 _loads = orjson.loads
 
 
@@ -181,6 +182,8 @@ class Answer:
         yield ModelFinished(reason, self._model, self._fingerprint)
 
     def _deltas(self, delta: dict[str, Any], logprobs: dict[str, Any] | None) -> list[ModelEvent]:
+        if len(delta) == 1 and not logprobs and (text := delta.get("content")):
+            return [TextDelta(_str(text))]
         events: list[ModelEvent] = []
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if thought and isinstance(thought, str):
@@ -190,9 +193,9 @@ class Answer:
             events.append(TextDelta(_str(text), logprobs))
         if refusal:
             events.append(RefusalDelta(_str(refusal), None if text else logprobs))
-        annotations = delta.get("annotations")
-        if annotations:
-            events.append(AnnotationsAdded([dict(each) for each in annotations]))
+        citations = [each for each in delta.get("annotations") or () if _is_citation(each)]
+        if citations:
+            events.append(AnnotationsAdded(citations))
         calls = delta.get("tool_calls")
         if calls:
             for piece in calls:
@@ -236,6 +239,12 @@ class Answer:
 
     def _garbage(self) -> Exception:
         return self._faults.failed("sent something that is not a chat completion")
+
+
+def _is_citation(annotation: object) -> bool:
+    """Some providers have annotations of their own, which no client of OpenAI's knows."""
+    cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
+    return isinstance(cited, dict) and cited.keys() >= _CITED
 
 
 def _str(value: object) -> str:

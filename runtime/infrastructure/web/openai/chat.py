@@ -236,11 +236,12 @@ class _Frames:
         index: int,
         delta: dict[str, Any],
         *,
-        logprobs: object = None,
+        logprobs: Mapping[str, object] | None = None,
         finish: str | None = None,
     ) -> bytes:
         frames = b"" if index in self._begun else self._begin(index, delta)
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        likely = logprobs and {name: logprobs.get(name) for name in ("content", "refusal")}
+        choice = {"index": index, "delta": delta, "logprobs": likely, "finish_reason": finish}
         details = {}
         if finish and self._with_details:
             details["metadata"] = _metadata(self._execution)

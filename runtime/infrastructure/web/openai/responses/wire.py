@@ -19,7 +19,7 @@ from runtime.domain.value_objects.identity import Principal
 from runtime.domain.value_objects.ids import ResponseId, UserId, new_item_id
 from runtime.domain.value_objects.items import Item, MessageItem
 from runtime.infrastructure.web.openai.items import InputItem, Text, item_of
-from runtime.infrastructure.web.openai.wire import Schema
+from runtime.infrastructure.web.openai.wire import AnswerSchema, Schema
 from runtime.infrastructure.web.openai.wire_messages import MAX_TOOLS, Name, Wire
 
 Include = Literal[
