@@ -58,6 +58,7 @@ from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
+from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
@@ -279,6 +280,7 @@ class Container(containers.DeclarativeContainer):
         BackgroundRuns,
         uow=uow,
         leases=providers.Factory(SqlResponseLeases, engine),
+        log=providers.Factory(SqlRunEventLog, engine),
         now=clock,
     )
     response_context = providers.Factory(ResponseContext, uow=uow)

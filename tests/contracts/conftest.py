@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.pruning import Pruner
-from runtime.domain.repositories.responses import ResponseLeases
+from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
 from runtime.domain.unit_of_work import UnitOfWorkFactory
@@ -22,6 +22,7 @@ from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
+from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
@@ -30,14 +31,11 @@ from tests.fakes import (
     MemoryKeyRing,
     MemoryRunLog,
     MemorySessionHolds,
-    MemorySessionLog,
     MemoryStore,
     Published,
     memory_unit_of_work,
 )
-from tests.fakes_completions import MemoryCompletionPruner
-from tests.fakes_idempotency import MemoryIdempotencyStore
-from tests.fakes_responses import MemoryResponseLeases
+from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
 
 Connect = Callable[[str], AsyncEngine]
 
@@ -52,6 +50,7 @@ class Storage:
     idempotency: IdempotencyStore
     completion_pruner: Pruner
     leases: ResponseLeases
+    event_log: RunEventLog
     published: Published
     session_holds: SessionHolds
     session_log: SessionLog
@@ -130,14 +129,14 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
     published = Published()
     if storage_url == "memory:":
         store = MemoryStore()
-        memory = partial(memory_unit_of_work, store, published)
         yield Storage(
-            uow=memory,
+            uow=partial(memory_unit_of_work, store, published),
             run_log=MemoryRunLog(store),
             key_ring=MemoryKeyRing(store),
             idempotency=MemoryIdempotencyStore(),
             completion_pruner=MemoryCompletionPruner(store),
             leases=MemoryResponseLeases(store),
+            event_log=MemoryRunEventLog(store),
             published=published,
             session_holds=MemorySessionHolds(store),
             session_log=MemorySessionLog(store),
@@ -152,6 +151,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         idempotency=SqlIdempotencyStore(engine),
         completion_pruner=SqlCompletionPruner(engine),
         leases=SqlResponseLeases(engine),
+        event_log=SqlRunEventLog(engine),
         published=published,
         session_holds=SqlSessionHolds(engine),
         session_log=session_log,

@@ -37,6 +37,6 @@ class ExecuteAgentHandler:
             turn = await self.turns.begin(agent, command, lease.instance)
         finally:
             instances.release(lease)
-        execution = await self.engine.start(agent, turn.command, [turn, *keepers])
+        execution = await self.engine.start(agent, turn.command, [*keepers, turn])
         execution.session_id = turn.session.id
         return execution
