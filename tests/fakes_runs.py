@@ -27,6 +27,8 @@ class ScriptedInstance(AgentInstance):
     fixed: GenerationOptions = field(default_factory=GenerationOptions)
     unsupported: Mapping[str, str] = field(default_factory=dict)
     closed: int = 0
+    history_messages: int | None = None
+    history_summary: bool = False
 
     @property
     def fixed_options(self) -> GenerationOptions:
@@ -53,6 +55,8 @@ class ScriptedExecutor(AgentExecutor):
     loaded: int = 1
     built: list[ScriptedInstance] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    history_messages: int | None = None
+    history_summary: bool = False
 
     def generation(self, agent: Agent) -> int:
         return self.loaded
@@ -60,7 +64,13 @@ class ScriptedExecutor(AgentExecutor):
     async def build(self, agent: Agent) -> AgentInstance:
         if self.gate:
             await self.gate.wait()
-        instance = ScriptedInstance(self.script, self.fixed, self.unsupported)
+        instance = ScriptedInstance(
+            self.script,
+            self.fixed,
+            self.unsupported,
+            history_messages=self.history_messages,
+            history_summary=self.history_summary,
+        )
         self.built.append(instance)
         return instance
 

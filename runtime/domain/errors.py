@@ -16,12 +16,14 @@ DomainError
 │   └── EgressRefused            an address that the runtime does not call
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
+│   ├── ConversationNotFound · ItemNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists
 │   ├── TransitionRefused        the life cycle has no such step
 │   ├── SchemaVersionMismatch
 │   ├── ResponseInProgress       it has not ended yet
+│   ├── SessionBusy              another turn of the conversation goes on
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -213,6 +215,20 @@ class NotInBackground(Invalid):
         )
 
 
+class ConversationNotFound(NotFound):
+    code = "conversation_not_found"
+
+    def __init__(self, conversation: object) -> None:
+        super().__init__(f"Conversation with id '{conversation}' not found.", param="id")
+
+
+class ItemNotFound(NotFound):
+    code = "item_not_found"
+
+    def __init__(self, item: object) -> None:
+        super().__init__(f"Item with id '{item}' not found in this conversation.", param="item_id")
+
+
 class ModelNotFound(NotFound):
     code = "model_not_found"
 
@@ -261,6 +277,17 @@ class TransitionRefused(Conflict):
             f"An agent that is {status} can't be {action}: {hint}",
             param="status",
             details={"status": status},
+        )
+
+
+class SessionBusy(Conflict):
+    code = "session_busy"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another turn of this conversation goes on; send the next one when it has ended.",
+            retry_after_s=1,
         )
 
 

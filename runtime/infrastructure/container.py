@@ -5,7 +5,7 @@ from functools import partial
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, keys, responses, seeding
+from runtime.application.handlers import agents, keys, responses, seeding, sessions
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
@@ -13,6 +13,7 @@ from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
+from runtime.application.queries.sessions import SessionQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.application.services.background import BackgroundRuns
@@ -23,6 +24,8 @@ from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.session_holds import SessionDesk
+from runtime.application.services.sessions import SessionTurns
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
@@ -48,6 +51,8 @@ from runtime.infrastructure.providers.service import PooledModelService
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.session_log import SqlSessionLog
+from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.tools.service import BuiltinTools
@@ -191,6 +196,18 @@ class Container(containers.DeclarativeContainer):
         run_timeout_s=settings.provided.run_timeout_s,
         monitor=monitor,
     )
+    session_holds = providers.Factory(SqlSessionHolds, engine)
+    session_log = providers.Singleton(SqlSessionLog, engine)
+    session_desk = providers.Singleton(
+        SessionDesk,
+        uow,
+        session_log,
+        session_holds,
+        clock,
+        refuse=settings.provided.refuses_busy_sessions,
+        wait_s=settings.provided.session_wait_s,
+    )
+    session_turns = providers.Singleton(SessionTurns, session_desk)
     exposition = providers.Singleton(
         Exposition,
         metrics.provided.registry,
@@ -199,6 +216,7 @@ class Container(containers.DeclarativeContainer):
             admission=admission,
             instances=instances,
             recorder=recorder,
+            sessions=session_desk,
             templates=templates,
             providers=models.provided.health,
         ),
@@ -221,7 +239,9 @@ class Container(containers.DeclarativeContainer):
     roll_back_agent = providers.Factory(agents.RollBackAgentHandler, uow=uow, now=clock)
     delete_agent = providers.Factory(agents.DeleteAgentHandler, uow=uow, now=clock)
     seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
-    execute_agent = providers.Singleton(ExecuteAgentHandler, catalogue=catalogue, engine=run_engine)
+    execute_agent = providers.Singleton(
+        ExecuteAgentHandler, catalogue=catalogue, engine=run_engine, turns=session_turns
+    )
 
     background = providers.Singleton(
         BackgroundRuns,
@@ -249,6 +269,13 @@ class Container(containers.DeclarativeContainer):
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
     revoke_key = providers.Factory(keys.RevokeKeyHandler, uow=uow, now=clock)
     key_queries = providers.Factory(KeyQueries, uow=uow)
+
+    create_session = providers.Factory(sessions.CreateSessionHandler, uow=uow, now=clock)
+    describe_session = providers.Factory(sessions.DescribeSessionHandler, uow=uow, now=clock)
+    delete_session = providers.Factory(sessions.DeleteSessionHandler, uow=uow)
+    add_items = providers.Factory(sessions.AddItemsHandler, desk=session_desk)
+    delete_item = providers.Factory(sessions.DeleteItemHandler, desk=session_desk)
+    session_queries = providers.Factory(SessionQueries, uow=uow)
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)

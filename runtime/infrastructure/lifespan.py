@@ -1,16 +1,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
+from time import monotonic
 
 from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.domain.errors import DatabaseUnavailable
 from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
 from runtime.domain.events.keys import KeyEvent
-from runtime.infrastructure.container import Container
+from runtime.infrastructure.container import Container, utc_now
 from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
 
 SWEEP_EVERY_S = 30
+PRUNE_EVERY_S = 3_600
 
 
 @asynccontextmanager
@@ -29,6 +32,9 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.models().aclose)
         opened.push_async_callback(container.recorder().stop)
         container.recorder().start()
+        opened.push_async_callback(container.session_log().aclose)
+        opened.push_async_callback(container.session_desk().stop)
+        container.session_desk().start()
         opened.push_async_callback(container.background().stop)
         container.background().start()
         opened.push_async_callback(container.instances().aclose)
@@ -56,12 +62,16 @@ def _subscribe(container: Container) -> None:
 @asynccontextmanager
 async def _sweeping(container: Container) -> AsyncIterator[None]:
     async def sweep() -> None:
+        pruned_at = float("-inf")
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             container.instances().sweep()
             await _write_key_uses(container.authenticator())
             with suppress(DatabaseUnavailable):
                 await container.background().prune()
+            if monotonic() - pruned_at >= PRUNE_EVERY_S:
+                pruned_at = monotonic()
+                await prune_sessions(container)
 
     task = asyncio.create_task(sweep(), name="instance-sweeper")
     try:
@@ -70,6 +80,13 @@ async def _sweeping(container: Container) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def prune_sessions(container: Container) -> None:
+    days = container.settings().session_retention_days
+    if days:
+        with suppress(DatabaseUnavailable):
+            await container.session_holds().prune(utc_now() - timedelta(days=days))
 
 
 async def _write_key_uses(authenticator: CredentialAuthenticator) -> None:

@@ -130,6 +130,12 @@ class Settings(BaseSettings):
     run_timeout_s: float = Field(default=600, gt=0)
     response_retention_days: float = Field(default=30, gt=0, le=36_500)
     """How long responses are kept."""
+    session_conflict: Literal["wait", "refuse"] = "wait"
+    """What a turn does while another one of its session goes on."""
+    session_wait_s: float = Field(default=30, gt=0, le=600)
+    """How long it waits at most."""
+    session_retention_days: float = Field(default=90, ge=0, le=36_500)
+    """How long a conversation is kept that nothing is added to; 0: for good."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)
@@ -256,6 +262,10 @@ class Settings(BaseSettings):
     def pinned_algorithms(self) -> tuple[str, ...]:
         default = ("HS256",) if self.jwt_secret else ("RS256", "ES256")
         return tuple(self.jwt_algorithms) or default
+
+    @property
+    def refuses_busy_sessions(self) -> bool:
+        return self.session_conflict == "refuse"
 
     @property
     def has_credential(self) -> bool:

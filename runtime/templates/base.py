@@ -94,6 +94,8 @@ class BaseAgentTemplate(ABC, Generic[C]):
         self.agent = agent
         self.services = services
         self.fixed_options = fixed_options(config)
+        self.history_messages: int | None = getattr(config, "history_messages", None)
+        self.history_summary = bool(getattr(config, "history_summary", False))
 
     @classmethod
     def get_metadata(cls) -> TemplateMetadata:

@@ -12,13 +12,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.responses import ResponseLeases
 from runtime.domain.repositories.runs import RunLog
+from runtime.domain.repositories.sessions import SessionHolds
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
-from tests.fakes import MemoryKeyRing, MemoryRunLog, MemoryStore, Published, memory_unit_of_work
+from tests.fakes import (
+    MemoryKeyRing,
+    MemoryRunLog,
+    MemorySessionHolds,
+    MemoryStore,
+    Published,
+    memory_unit_of_work,
+)
 from tests.fakes_responses import MemoryResponseLeases
 
 Connect = Callable[[str], AsyncEngine]
@@ -33,6 +42,7 @@ class Storage:
     key_ring: KeyRing
     leases: ResponseLeases
     published: Published
+    session_holds: SessionHolds
 
 
 def migrated(url: str) -> str:
@@ -66,6 +76,7 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 def clean_postgres_url(migrated_postgres_url: str) -> str:
     with psycopg.connect(migrated_postgres_url) as connection:
         for table in (
+            "sessions",
             "responses",
             "run_events",
             "api_keys",
@@ -123,10 +134,18 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
             MemoryKeyRing(store),
             MemoryResponseLeases(store),
             published,
+            MemorySessionHolds(store),
         )
     engine = connect(storage_url)
     uow = partial(sql_unit_of_work, engine, published)
-    return Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), SqlResponseLeases(engine), published)
+    return Storage(
+        uow,
+        SqlRunLog(engine),
+        SqlKeyRing(engine),
+        SqlResponseLeases(engine),
+        published,
+        SqlSessionHolds(engine),
+    )
 
 
 @pytest.fixture

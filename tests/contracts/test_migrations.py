@@ -20,12 +20,28 @@ from runtime.infrastructure.database import (
     ping,
     upgrade,
 )
-from runtime.infrastructure.repositories import agents, audit, keys, responses, run_events, runs
+from runtime.infrastructure.repositories import (
+    agents,
+    audit,
+    keys,
+    responses,
+    run_events,
+    runs,
+    sessions,
+)
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
 
 ROOT = Path(__file__).parents[2]
-TABLES = {agents.agent_lines, agents.agents, audit.audit, runs.runs, keys.api_keys}
+TABLES = {
+    agents.agent_lines,
+    agents.agents,
+    audit.audit,
+    runs.runs,
+    keys.api_keys,
+    sessions.sessions,
+    sessions.session_items,
+}
 TABLES |= {responses.responses, run_events.run_events}
 
 
@@ -109,8 +125,9 @@ async def test_an_upgrade_that_fails_leaves_nothing_behind(
 ) -> None:
     engine = connect(empty_url)
     await upgrade(engine)
+    tables = [table.name for table in reversed(metadata.sorted_tables) if table.name != "audit"]
     async with engine.begin() as connection:
-        for table in ("alembic_version", "api_keys", "runs", "agents", "agent_lines"):
+        for table in ("alembic_version", *tables):
             await connection.execute(text(f"DROP TABLE {table}"))
 
     with pytest.raises(Exception, match="audit"):

@@ -33,6 +33,9 @@ CALLERS: Mapping[str, tuple[str, str, str]] = {
 }
 """As (user, role, project). The stranger shares the owner's name, in another project."""
 PER_REQUEST = ("x-request-id", "openai-processing-ms", "date", "content-length")
+SAYING: Json = {"role": "user", "content": "Hi"}
+ITEM_OF: dict[str, str] = {}
+"""The item in a conversation."""
 numbers = count()
 
 
@@ -59,6 +62,7 @@ class World:
             "key": self._key,
             "response": self._response,
             "background response": lambda: self._response(background=True),
+            "conversation": self._conversation,
         }
         made: str = await makers[kind]()
         return made
@@ -127,6 +131,13 @@ class World:
             made = await self._as("owner", "GET", f"/v1/responses/{made['id']}")
         return str(made["id"])
 
+    async def _conversation(self) -> str:
+        made = await self._as("owner", "POST", "/v1/conversations", {})
+        path = f"/v1/conversations/{made['id']}/items"
+        added = await self._as("owner", "POST", path, {"items": [SAYING]})
+        ITEM_OF[made["id"]] = added["first_id"]
+        return str(made["id"])
+
     async def _key(self) -> str:
         return str((await self._as("owner", "POST", "/v1/keys", {"name": "CI"}))["id"])
 
@@ -178,7 +189,8 @@ class Row:
 
     async def send(self, client: httpx.AsyncClient, id: str) -> httpx.Response:
         method, _, path = self.route.partition(" ")
-        path = re.sub(r"\{(id|model)\}", id, self.path or path)
+        path = re.sub(r"\{(id|model|conversation_id)\}", id, self.path or path)
+        path = path.replace("{item_id}", ITEM_OF.get(id, "msg_0"))
         query = {name: value.replace("{id}", id) for name, value in self.query.items()}
         body = self.body(id) if self.body else None
         return await client.request(method, path, params=query, json=body)
@@ -196,6 +208,8 @@ CHAT = "POST /v1/chat/completions"
 RESPONSES = "/v1/responses"
 RESPONSE = "/v1/responses/{id}"
 AGENTS = "/v1/agents"
+TALK = "/v1/conversations/{conversation_id}"
+TALKS = "404 404 200 404 200 404"
 AGENT = "/v1/agents/{id}"
 EVERYBODY = "200 200 200 200 200 200"
 RENAMED: Json = {"description": "Changed."}
@@ -244,6 +258,20 @@ MATRIX = [
     Row(f"DELETE {RESPONSE}", "response", "404 404 200 404 200 404"),
     Row(f"POST {RESPONSE}/cancel", "background response", "404 404 200 404 200 404"),
     Row(f"GET {RESPONSE}/input_items", "response", "404 404 200 404 200 404"),
+    Row(
+        CHAT,
+        "conversation",
+        TALKS,
+        body=lambda id: asking("assistant", metadata={"session_id": id}),
+    ),
+    Row("POST /v1/conversations", "none", EVERYBODY, body=lambda _: {"items": [SAYING]}),
+    Row(f"GET {TALK}", "conversation", TALKS),
+    Row(f"POST {TALK}", "conversation", TALKS, body=lambda _: {"metadata": {"a": "b"}}),
+    Row(f"DELETE {TALK}", "conversation", TALKS),
+    Row(f"POST {TALK}/items", "conversation", TALKS, body=lambda _: {"items": [SAYING]}),
+    Row(f"GET {TALK}/items", "conversation", TALKS),
+    Row(f"GET {TALK}/items/{{item_id}}", "conversation", TALKS),
+    Row(f"DELETE {TALK}/items/{{item_id}}", "conversation", TALKS),
     Row("GET /v1/models", "none", EVERYBODY),
     Row("GET /v1/models/{model}", "draft", "404 404 200 404 404 404"),
     Row("GET /v1/models/{model}", "beta", "404 404 200 404 404 404"),

@@ -40,7 +40,7 @@ from runtime.domain.services.monitor import UNWATCHED, Monitor
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.answers import Answer
 from runtime.domain.value_objects.chat import FinishReason, GenerationOptions
-from runtime.domain.value_objects.ids import RunId, new_run_id
+from runtime.domain.value_objects.ids import RunId, SessionId, new_run_id
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,13 @@ class RunKeeper(Protocol):
 
     async def release(self) -> None:
         """Called once, after `keep`, whatever became of the run or of what was to be kept."""
+
+
+class LoneKeeper(RunKeeper):
+    """One that has a cheaper way to write where nobody else has anything to."""
+
+    async def keep_alone(self, run: Run, events: Sequence[RunEvent]) -> None:
+        """As `keep`, in a transaction of its own."""
 
 
 class ActiveRun:
@@ -92,6 +99,7 @@ class ActiveRun:
             claims=command.caller.claims,
             stream=command.stream,
             metadata=command.metadata,
+            recall=command.recall,
         )
         self._finish_reason: FinishReason = "stop"
         self._keepers = keepers
@@ -139,11 +147,7 @@ class ActiveRun:
 
     async def _keep(self, end: End) -> End:
         try:
-            async with self._engine.uow(self.caller.scope) as work:
-                run = self.journal.record(end)
-                for keeper in self._keepers:
-                    await keeper.keep(work, run, self._events)
-                await work.commit()
+            await self._write(self.journal.record(end))
         except DomainError as error:
             return RunFailed(error)
         except Exception:
@@ -153,6 +157,16 @@ class ActiveRun:
             for keeper in self._keepers:
                 await keeper.release()
         return end
+
+    async def _write(self, run: Run) -> None:
+        first = self._keepers[0]
+        if len(self._keepers) == 1 and isinstance(first, LoneKeeper):
+            await first.keep_alone(run, self._events)
+            return
+        async with self._engine.uow(self.caller.scope) as work:
+            for keeper in self._keepers:
+                await keeper.keep(work, run, self._events)
+            await work.commit()
 
     async def _execute(self) -> End:
         limit_s = self._engine.run_timeout_s
@@ -186,6 +200,8 @@ class Execution:
 
     def __init__(self, agent: Agent, runs: Sequence[ActiveRun]) -> None:
         self.agent = agent
+        self.session_id: SessionId | None = None
+        """The conversation that it is a turn of."""
         self._runs = runs
         self._reader = self._read()
         self._early: list[Indexed] = []

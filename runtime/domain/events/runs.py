@@ -106,6 +106,14 @@ class UsageReported:
 
 
 @dataclass(frozen=True, slots=True)
+class HistorySummarised:
+    """The agent told anew what came before the messages that it sees."""
+
+    type: ClassVar = "history.summarised"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunCompleted:
     type: ClassVar = "run.completed"
     finish_reason: FinishReason
@@ -135,6 +143,7 @@ RunEvent = (
     | StepStarted
     | StepFinished
     | UsageReported
+    | HistorySummarised
     | RunCompleted
     | RunFailed
     | RunCancelled

@@ -8,6 +8,7 @@ from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
+from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.value_objects.identity import Scope
 
 Publish = Callable[[Event], Awaitable[None]]
@@ -26,6 +27,7 @@ class UnitOfWork(Protocol):
     runs: RunRepository
     responses: ResponseRepository
     run_events: RunEventRepository
+    sessions: SessionRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

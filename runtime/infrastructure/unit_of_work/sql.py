@@ -8,6 +8,7 @@ from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
+from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
 from runtime.infrastructure.database import refusals
@@ -18,6 +19,7 @@ from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
 from runtime.infrastructure.repositories.responses import SqlResponseRepository
 from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
+from runtime.infrastructure.repositories.sessions import SqlSessionRepository
 
 
 class SqlUnitOfWork(UnitOfWork):
@@ -33,6 +35,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.runs: RunRepository = SqlRunRepository(*common)
         self.responses: ResponseRepository = SqlResponseRepository(*common)
         self.run_events: RunEventRepository = SqlRunEventRepository(*common)
+        self.sessions: SessionRepository = SqlSessionRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

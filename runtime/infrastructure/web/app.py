@@ -15,7 +15,7 @@ from runtime.infrastructure.web.middleware import (
     BrowserGuard,
     RequestContext,
 )
-from runtime.infrastructure.web.openai import chat, models
+from runtime.infrastructure.web.openai import chat, conversations, models
 from runtime.infrastructure.web.openai.responses import routes as responses
 from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
 
@@ -45,6 +45,7 @@ def create_app(container: Container) -> FastAPI:
         chat.router,
         responses.router,
         models.router,
+        conversations.router,
         agents.router,
         templates.router,
         runs.router,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from runtime.application.commands.runs import ExecuteAgent, SessionRef
+from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.services.engine import Execution
 from runtime.domain.entities.runs import Run
@@ -33,6 +33,7 @@ from runtime.infrastructure.web.disconnect import unless_disconnected
 from runtime.infrastructure.web.errors import understand
 from runtime.infrastructure.web.json_response import JsonResponse
 from runtime.infrastructure.web.openai.examples import CHAT_RESPONSES
+from runtime.infrastructure.web.openai.sessions import session_headers, session_of
 from runtime.infrastructure.web.openai.wire import ChatCompletionRequest
 from runtime.infrastructure.web.requests import StrictRoute
 from runtime.infrastructure.web.sse import EventStream
@@ -43,7 +44,7 @@ router = APIRouter(prefix="/v1/chat", tags=["OpenAI"], route_class=StrictRoute)
 HEADERS_WITHIN_S = 15.0
 """A stream that says nothing for this long gets its headers all the same: proxies give up soon."""
 MAX_NAME = 256
-"""Characters of a user's or a session's id."""
+"""Characters of a user's id."""
 
 
 @router.post("/completions", response_model=None, responses=CHAT_RESPONSES)
@@ -55,22 +56,23 @@ async def create_chat_completion(
 ) -> Response:
     """Ask an agent. With `stream`, the answer comes as server-sent events."""
     body.check_supported()
-    command = _command(body, caller)
+    command = _command(body, caller, request)
     details = _wants_details(request, command)
     if body.stream:
         execution = await unless_disconnected(request, _opened(request, execute, command))
         usage = bool(body.stream_options and body.stream_options.include_usage)
         frames = _Frames(execution, body.model, with_usage=usage, with_details=details)
-        return EventStream(frames.stream(), execution.cancel)
-    answer = await unless_disconnected(
+        headers = session_headers(command.session, execution)
+        return EventStream(frames.stream(), execution.cancel, headers)
+    answer, headers = await unless_disconnected(
         request, _whole(request, execute, command, with_details=details)
     )
-    return JsonResponse(answer)
+    return JsonResponse(answer, headers=headers)
 
 
-def _command(body: ChatCompletionRequest, caller: Principal) -> ExecuteAgent:
+def _command(body: ChatCompletionRequest, caller: Principal, request: Request) -> ExecuteAgent:
     metadata = body.metadata or {}
-    user, session = _name(metadata, "user_id"), _name(metadata, "session_id")
+    user = _name(metadata, "user_id")
     return ExecuteAgent(
         caller=caller.acting_for(UserId(user) if user else None),
         model=body.model,
@@ -78,7 +80,7 @@ def _command(body: ChatCompletionRequest, caller: Principal) -> ExecuteAgent:
         options=body.options(),
         choices=body.n or 1,
         stream=bool(body.stream),
-        session=SessionRef(name=session) if session else None,
+        session=session_of(request, metadata),
         metadata=metadata,
     )
 
@@ -117,7 +119,8 @@ async def _opened(
 
 async def _whole(
     request: Request, execute: ExecuteAgentHandler, command: ExecuteAgent, *, with_details: bool
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The answer and its headers."""
     execution = await execute(command)
     request.state.run_id = execution.id
     try:
@@ -125,12 +128,13 @@ async def _whole(
     finally:
         await execution.aclose()
     details = {"metadata": _metadata(execution)} if with_details else {}
-    return {
+    body = {
         **_head(execution, command.model, "chat.completion"),
         "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
         "usage": _usage(sum((answer.usage for answer in answers), NO_USAGE)),
         **details,
     }
+    return body, session_headers(command.session, execution)
 
 
 def _head(execution: Execution, model: str, kind: str) -> dict[str, Any]:

@@ -49,6 +49,25 @@ OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
         "The database can't be reached right now; try again.",
     ),
 }
+SESSION_BUSY = openai_error(
+    "Another turn of the conversation goes on, and the waiting took too long.",
+    _REQUEST,
+    "session_busy",
+    "Another turn of this conversation goes on; send the next one when it has ended.",
+)
+CONVERSATION_ERRORS: dict[int | str, dict[str, Any]] = {
+    **OPENAI_ERRORS,
+    404: openai_error(
+        "No such conversation of this caller, or no such item in it.",
+        _REQUEST,
+        "conversation_not_found",
+        "Conversation with id 'conv_1' not found.",
+    ),
+    409: SESSION_BUSY,
+    413: openai_error(
+        "The body is too large.", _REQUEST, "payload_too_large", "The body is too large."
+    ),
+}
 _COMPLETION: dict[str, Any] = {
     "id": "chatcmpl-0199f2c0a6b07cc1b0a5c9b1f7d3e4a2",
     "object": "chat.completion",
@@ -97,6 +116,7 @@ CHAT_RESPONSES: dict[int | str, dict[str, Any]] = {
     },
     **OPENAI_ERRORS,
     408: openai_error("The run took too long.", "timeout_error", "timeout", "The run was stopped."),
+    409: SESSION_BUSY,
     413: openai_error(
         "The body is too large.", _REQUEST, "payload_too_large", "The body is too large."
     ),

@@ -300,7 +300,7 @@ class ChatCompletionRequest(Wire):
     prompt_cache_key: str | None = Field(default=None, max_length=512)
     metadata: Metadata | None = Field(
         default=None,
-        description="`session_id` and `user_id` are kept with the run, the rest as it is.",
+        description="`session_id` makes this a turn of that session; all is kept with the run.",
     )
     service_tier: str | None = Field(default=None, max_length=32)
     store: bool | None = None
