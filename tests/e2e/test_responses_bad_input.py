@@ -89,6 +89,7 @@ async def runtime(
         ({"previous_response_id": "resp_404"}, "previous_response_id"),
         ({"previous_response_id": "resp_1", "conversation": "conv_1"}, "conversation"),
         ({"conversation": {"id": 5}}, "conversation.id"),
+        ({"conversation": "my own name"}, "conversation"),
         ({"max_tool_calls": 3}, "max_tool_calls"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"service_tier": "flex"}, "service_tier"),

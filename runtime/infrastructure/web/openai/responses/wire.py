@@ -156,6 +156,10 @@ class ContextIn(Wire):
             raise InvalidValue(
                 "Give either 'previous_response_id' or 'conversation'.", param="conversation"
             )
+        if not (self.conversation_id or "conv_").startswith("conv_"):
+            raise InvalidValue(
+                "The id of a conversation begins with 'conv_'.", param="conversation"
+            )
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise UnsupportedParameter("tool_choice", "it goes with 'tools'.")
         if self.parallel_tool_calls is not None and not self.tools:
