@@ -248,6 +248,12 @@ MATRIX = [
         "400 400 200 400 200 400",
         body=lambda id: responding("assistant", previous_response_id=id),
     ),
+    Row(
+        f"POST {RESPONSES}",
+        "conversation",
+        TALKS,
+        body=lambda id: responding("assistant", conversation=id),
+    ),
     Row(f"GET {RESPONSE}", "response", "404 404 200 404 200 404"),
     Row(
         f"GET {RESPONSE}",
