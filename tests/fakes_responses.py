@@ -11,8 +11,10 @@ from runtime.domain.errors import InvalidValue, PreviousResponseNotFound, Respon
 from runtime.domain.events.runs import RunEvent
 from runtime.domain.repositories.responses import (
     Lapsed,
+    LogEntry,
     ResponseLeases,
     ResponseRepository,
+    RunEventLog,
     RunEventRepository,
 )
 from runtime.domain.value_objects.identity import Scope
@@ -115,6 +117,30 @@ class MemoryRunEventRepository(RunEventRepository):
             ),
             key=lambda numbered: numbered[0],
         )
+
+
+class MemoryRunEventLog(RunEventLog):
+    def __init__(self, store: "MemoryStore") -> None:
+        self._store = store
+
+    async def append(self, entries: Sequence[LogEntry]) -> Sequence[bool]:
+        async with self._store.writer:
+            tables = self._store.tables.copy()
+            outcomes = []
+            for entry in entries:
+                free = (entry.run, entry.after + 1) not in tables.run_events
+                ends = entry.ends
+                if ends and tables.responses[ends.id][0].status.final:
+                    free = False
+                outcomes.append(free)
+                if free:
+                    if ends:
+                        tables.responses[ends.id] = (_stored(ends), None)
+                    for seq, event in enumerate(entry.events, entry.after + 1):
+                        row = LoggedEvent(entry.scope, _json(event))
+                        tables.run_events[entry.run, seq] = row
+            self._store.tables = tables
+            return outcomes
 
 
 class MemoryResponseLeases(ResponseLeases):

@@ -50,6 +50,7 @@ from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
+from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
@@ -247,6 +248,7 @@ class Container(containers.DeclarativeContainer):
         BackgroundRuns,
         uow=uow,
         leases=providers.Factory(SqlResponseLeases, engine),
+        log=providers.Factory(SqlRunEventLog, engine),
         now=clock,
         retention=settings.provided.response_retention,
     )

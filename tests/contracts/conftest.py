@@ -10,13 +10,14 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.repositories.keys import KeyRing
-from runtime.domain.repositories.responses import ResponseLeases
+from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.repositories.sessions import SessionHolds
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
+from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
@@ -28,7 +29,7 @@ from tests.fakes import (
     Published,
     memory_unit_of_work,
 )
-from tests.fakes_responses import MemoryResponseLeases
+from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
 
 Connect = Callable[[str], AsyncEngine]
 
@@ -41,6 +42,7 @@ class Storage:
     run_log: RunLog
     key_ring: KeyRing
     leases: ResponseLeases
+    event_log: RunEventLog
     published: Published
     session_holds: SessionHolds
 
@@ -133,6 +135,7 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
             MemoryRunLog(store),
             MemoryKeyRing(store),
             MemoryResponseLeases(store),
+            MemoryRunEventLog(store),
             published,
             MemorySessionHolds(store),
         )
@@ -143,6 +146,7 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
         SqlRunLog(engine),
         SqlKeyRing(engine),
         SqlResponseLeases(engine),
+        SqlRunEventLog(engine),
         published,
         SqlSessionHolds(engine),
     )

@@ -26,7 +26,7 @@ from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.identity import LOCAL_ADMIN
 from runtime.domain.value_objects.items import MessageItem
 from tests.fakes import Published, memory_unit_of_work
-from tests.fakes_responses import MemoryResponseLeases
+from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
 from tests.unit.test_engine import Bench, says_hello
 
 PACE = Pace(batch_s=0.001, poll_s=0.005, beat_s=0.01, beats_per_hold=2, lease_s=60)
@@ -41,7 +41,11 @@ class Replica:
         self.clock = datetime(2026, 1, 1, tzinfo=UTC)
         self.uow = partial(memory_unit_of_work, bench.store, Published())
         self.runs = BackgroundRuns(
-            self.uow, MemoryResponseLeases(bench.store), lambda: self.clock, PACE
+            self.uow,
+            MemoryResponseLeases(bench.store),
+            MemoryRunEventLog(bench.store),
+            lambda: self.clock,
+            PACE,
         )
 
     async def start(self) -> tuple[Response, Execution]:

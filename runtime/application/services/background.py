@@ -9,15 +9,22 @@ the reaper of a dead process need no other lock.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from runtime.application.services.engine import Execution, RunKeeper
+from runtime.application.services.batches import Batches
+from runtime.application.services.engine import Execution, LoneKeeper
 from runtime.domain.entities.responses import End, Response, end_of, open_items
 from runtime.domain.entities.runs import Run
-from runtime.domain.errors import ConcurrentChange, DatabaseUnavailable, Draining, ExecutionFailed
+from runtime.domain.errors import (
+    ConcurrentChange,
+    DatabaseUnavailable,
+    Draining,
+    ExecutionFailed,
+    InvalidValue,
+)
 from runtime.domain.events.runs import (
     TERMINAL,
     ReasoningDelta,
@@ -27,7 +34,7 @@ from runtime.domain.events.runs import (
     RunStarted,
     TextDelta,
 )
-from runtime.domain.repositories.responses import ResponseLeases
+from runtime.domain.repositories.responses import LogEntry, ResponseLeases, RunEventLog
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import ResponseId
@@ -40,6 +47,8 @@ REAP_AT_ONCE = 100
 PRUNE_AT_ONCE = 500
 RETRY_S = 1.0
 CLOSE_TRIES = 50
+CHECK_EVERY = 10
+"""Of the looks at a log in which nothing is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,7 @@ class Pace:
 class BackgroundRuns:
     uow: UnitOfWorkFactory
     leases: ResponseLeases
+    log: RunEventLog
     now: Callable[[], datetime]
     pace: Pace = field(default_factory=Pace)
     retention: timedelta = timedelta(days=30)
@@ -69,6 +79,10 @@ class BackgroundRuns:
     _own: "dict[ResponseId, BackgroundRun]" = field(default_factory=dict)
     _readers: "dict[ResponseId, set[Reader]]" = field(default_factory=lambda: defaultdict(set))
     _tending: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.writing = Batches(self.log.append, self.pace.batch_s)
+        """Runs that write at the same time share a transaction."""
 
     def run(self) -> "BackgroundRun":
         """The keeper to start a run with; then `begin` it."""
@@ -154,8 +168,17 @@ class BackgroundRuns:
             beats += 1
             await asyncio.sleep(self.pace.beat_s)
 
-    def owns(self, id: ResponseId) -> bool:
-        return id in self._own
+    async def append(self, entry: LogEntry) -> bool:
+        """Raises DatabaseUnavailable, InvalidValue for what can't be stored."""
+        try:
+            return await self.writing.do(entry)
+        except InvalidValue:
+            # It may be another one's that was to be written with it.
+            (won,) = await self.log.append([entry])
+            return won
+
+    def own(self, id: ResponseId) -> "BackgroundRun | None":
+        return self._own.get(id)
 
     def took(self, own: "BackgroundRun", id: ResponseId) -> None:
         self._own[id] = own
@@ -177,7 +200,7 @@ class BackgroundRuns:
             del self._readers[id]
 
 
-class BackgroundRun(RunKeeper):
+class BackgroundRun(LoneKeeper):
     """One run of this process: writes its events as they come, and how it ended."""
 
     def __init__(self, runs: BackgroundRuns) -> None:
@@ -189,8 +212,8 @@ class BackgroundRun(RunKeeper):
         self._over = False
         self._seen = 0
         """Events of the run that are in the log."""
-        self._last = 0
-        """The log's last number: what is written together may have become one event."""
+        self.logged: list[RunEvent] = []
+        """What is in the log: what was written together may have become one event."""
 
     async def begin(self, response: Response, execution: Execution) -> None:
         """From now on it goes on by itself. Raises DatabaseUnavailable; then it does not."""
@@ -216,6 +239,20 @@ class BackgroundRun(RunKeeper):
             self._execution.cancel()
 
     async def keep(self, work: UnitOfWork, run: Run, events: Sequence[RunEvent]) -> None:
+        async def write(entry: LogEntry) -> bool:
+            assert entry.ends
+            return await work.responses.finish(entry.ends) and await work.run_events.append(
+                entry.run, entry.after, entry.events
+            )
+
+        await self._keep(run, events, write)
+
+    async def keep_alone(self, run: Run, events: Sequence[RunEvent]) -> None:
+        await self._keep(run, events, self._runs.append)
+
+    async def _keep(
+        self, run: Run, events: Sequence[RunEvent], write: Callable[[LogEntry], Awaitable[bool]]
+    ) -> None:
         response = await self._begun
         if response is None:
             return
@@ -227,11 +264,11 @@ class BackgroundRun(RunKeeper):
             end = _end(run)
             output = items_of(run.id, events, open_items(end))
             rest = merged([*events[self._seen :], end])
-            if self._last == 0:
+            if not self.logged:
                 rest = [RunStarted(run.id), *rest]
-            if not (
-                await work.responses.finish(response.ended(end, output, run.ended_at))
-                and await work.run_events.append(run.id, self._last, rest)
+            ended = response.ended(end, output, run.ended_at)
+            if not await write(
+                LogEntry(response.scope, run.id, len(self.logged), rest, ends=ended)
             ):
                 _come_too_late(run, response)
 
@@ -244,7 +281,6 @@ class BackgroundRun(RunKeeper):
             async for _, events in execution.batches():
                 end = events[-1]
                 await self._write(response, [e for e in events if not isinstance(e, TERMINAL)])
-                await asyncio.sleep(self._runs.pace.batch_s)
             if isinstance(end, RunFailed) and await self._runs.leases.going_on([response.id]):
                 await self._runs.close(response, end)
         # Its lease runs out, and whoever reaps it says that it failed.
@@ -261,13 +297,12 @@ class BackgroundRun(RunKeeper):
             async with self._writing:
                 if self._over:
                     return
+                entry = LogEntry(response.scope, response.run_id, len(self.logged), together)
                 with suppress(DatabaseUnavailable):
-                    async with self._runs.uow(response.scope) as work:
-                        if not await work.run_events.append(response.run_id, self._last, together):
-                            self.lost()
-                            return
-                        await work.commit()
-                    self._last += len(together)
+                    if not await self._runs.append(entry):
+                        self.lost()
+                        return
+                    self.logged += together
                     self._seen += sum(not isinstance(event, RunStarted) for event in events)
                     self._runs.changed(response.id)
                     return
@@ -294,27 +329,36 @@ class Reader:
 
     async def batches(self) -> AsyncGenerator[Sequence[RunEvent]]:
         """To the terminal event. Raises ResponseNotFound when it is removed, Draining."""
-        id, read = self._response.id, 0
+        id, read, quiet = self._response.id, 0, 0
         # First registered, then read: what is written in between wakes it.
         self._runs.register(id, self)
         try:
             while not self._left:
                 self._woken.clear()
-                async with self._runs.uow(self._scope) as work:
-                    events = await work.run_events.read(
-                        self._response.run_id, after=read, limit=READ_AT_ONCE
-                    )
-                    if not events:
-                        await work.responses.get(id)
+                events = await self._after(read, check=quiet % CHECK_EVERY == 0)
                 if events:
-                    read += len(events)
+                    read, quiet = read + len(events), 0
                     yield events
                     if isinstance(events[-1], TERMINAL):
                         return
                 else:
+                    quiet += 1
                     await self._wait()
         finally:
             self._runs.unregister(id, self)
+
+    async def _after(self, read: int, *, check: bool) -> Sequence[RunEvent]:
+        """What is logged behind that. `check`: where there is nothing, see that the response is
+        still there."""
+        if own := self._runs.own(self._response.id):
+            return own.logged[read:]
+        async with self._runs.uow(self._scope) as work:
+            events = await work.run_events.read(
+                self._response.run_id, after=read, limit=READ_AT_ONCE
+            )
+            if check and not events:
+                await work.responses.get(self._response.id)
+            return events
 
     async def final(self) -> Response:
         """Once the terminal event is read."""
@@ -322,7 +366,7 @@ class Reader:
             return await work.responses.get(self._response.id)
 
     async def _wait(self) -> None:
-        ours = self._runs.owns(self._response.id)
+        ours = self._runs.own(self._response.id)
         if self._runs.closing and not ours:
             raise Draining
         pace = self._runs.pace

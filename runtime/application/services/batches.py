@@ -10,12 +10,15 @@ R = TypeVar("R")
 class Batches(Generic[T, R]):
     """Does together what is asked for while the batch before is being done.
 
-    Nobody waits for company: the first one is done at once. What was begun is done, even when who
-    asked for it is gone.
+    Nobody waits for company, unless `gather_s` says so: the first one is done at once. What was
+    begun is done, even when who asked for it is gone.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]]) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]], gather_s: float = 0
+    ) -> None:
         self._work = work
+        self._gather_s = gather_s
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -34,6 +37,8 @@ class Batches(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                if self._gather_s:
+                    await asyncio.sleep(self._gather_s)
                 batch, self._waiting = self._waiting, []
                 await self._together(batch)
         finally:
@@ -43,7 +48,7 @@ class Batches(Generic[T, R]):
         try:
             results = await self._work([each for each, _ in batch])
         # Whoever asked is told, whatever it was.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -1,5 +1,5 @@
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -45,6 +45,26 @@ class RunEventRepository(Protocol):
         """0 when there is nothing."""
 
     async def remove(self, run: RunId) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """What `RunEventRepository.append` takes, in the owner's scope."""
+
+    ends: Response | None = field(default=None, kw_only=True)
+    """As `ResponseRepository.finish` takes it: both are written or neither."""
+
+    scope: Scope
+    run: RunId
+    after: int
+    events: Sequence[RunEvent]
+
+
+class RunEventLog(Protocol):
+    """The same log for many runs at once, of every project."""
+
+    async def append(self, entries: Sequence[LogEntry]) -> Sequence[bool]:
+        """In one transaction; for each run whether it was written. Raises DatabaseUnavailable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Index,
     Row,
     Table,
+    Update,
     delete,
     literal,
     select,
@@ -90,11 +91,8 @@ class SqlResponseRepository(SqlRepository, ResponseRepository):
         return found
 
     async def finish(self, response: Response) -> bool:
-        values = {**_values(response), "lease_until": None}
-        statement = update(responses).where(
-            responses.c.id == response.id, *self._shown(), _GOING_ON
-        )
-        return (await self._execute(statement.values(values))).rowcount == 1
+        statement = ending(response).where(*self._shown())
+        return (await self._execute(statement)).rowcount == 1
 
     async def remove(self, id: ResponseId) -> None:
         statement = delete(responses).where(responses.c.id == id, *self._shown())
@@ -105,6 +103,12 @@ class SqlResponseRepository(SqlRepository, ResponseRepository):
         yield responses.c.project_id == self._project
         if not self._scope.administers:
             yield responses.c.owner_id == self._scope.user_id
+
+
+def ending(response: Response) -> Update:
+    """Changes one row, where nobody has ended it before."""
+    statement = update(responses).where(responses.c.id == response.id, _GOING_ON)
+    return statement.values({**_values(response), "lease_until": None})
 
 
 class SqlResponseLeases(ResponseLeases):

@@ -14,13 +14,14 @@ from runtime.domain.events.runs import (
     TextDelta,
     UsageReported,
 )
-from runtime.domain.repositories.responses import RunEventRepository
+from runtime.domain.repositories.responses import LogEntry, RunEventRepository
 from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.repositories.base import (
     Json,
     Key,
     SqlRepository,
+    Values,
     insert_if_new,
     insertable,
     metadata,
@@ -41,19 +42,7 @@ _KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(RunEvent)}
 
 class SqlRunEventRepository(SqlRepository, RunEventRepository):
     async def append(self, run: RunId, after: int, events: Sequence[RunEvent]) -> bool:
-        rows = [
-            insertable(
-                run_events,
-                {
-                    "run_id": run,
-                    "seq": seq,
-                    "project_id": self._project,
-                    "owner_id": self._scope.user_id,
-                    "event": event_to_json(event),
-                },
-            )
-            for seq, event in enumerate(events, after + 1)
-        ]
+        rows = event_rows(LogEntry(self._scope, run, after, events))
         if not rows:
             return True
         statement = insert_if_new(run_events, self._connection.dialect.name).values(rows)
@@ -80,6 +69,22 @@ class SqlRunEventRepository(SqlRepository, RunEventRepository):
         yield run_events.c.project_id == self._project
         if not self._scope.administers:
             yield run_events.c.owner_id == self._scope.user_id
+
+
+def event_rows(entry: LogEntry) -> list[Values]:
+    return [
+        insertable(
+            run_events,
+            {
+                "run_id": entry.run,
+                "seq": seq,
+                "project_id": entry.scope.project_id,
+                "owner_id": entry.scope.user_id,
+                "event": event_to_json(event),
+            },
+        )
+        for seq, event in enumerate(entry.events, entry.after + 1)
+    ]
 
 
 def event_to_json(event: RunEvent) -> dict[str, Any]:
