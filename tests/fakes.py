@@ -38,10 +38,13 @@ from runtime.domain.repositories.responses import ResponseRepository, RunEventRe
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.repositories.sessions import (
     Addition,
+    Operation,
     SessionHolds,
     SessionKey,
+    SessionLog,
     SessionName,
     SessionRepository,
+    TakeSession,
 )
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
@@ -544,6 +547,40 @@ class MemorySessionRepository(SessionRepository):
             return mine and (session.line_id, session.name) == (key.line_id, key.name)
         ours = session.project_id == self._scope.project_id
         return session.id == key and ours and (mine or self._scope.administers)
+
+
+class MemorySessionLog(SessionLog):
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def apply(self, operations: Sequence[Operation]) -> Sequence[object]:
+        return [await self._one(each) for each in operations]
+
+    async def _one(self, operation: Operation) -> object:
+        transaction = MemoryTransaction(self._store, operation.scope)
+        sessions = MemorySessionRepository(transaction)
+        try:
+            if isinstance(operation, TakeSession):
+                taken = await self._take(sessions, operation)
+                transaction.commit()
+                return taken
+            await sessions.write(
+                operation.session, operation.holder, operation.addition, operation.at
+            )
+            transaction.commit()
+            return True
+        except ConcurrentChange:
+            return False
+        finally:
+            transaction.close()
+
+    async def _take(self, sessions: SessionRepository, take: TakeSession) -> object:
+        found = await sessions.hold(take.key, take.holder, take.for_s)
+        if found is not None or await sessions.find(take.key):
+            return found
+        if take.begin is None:
+            return ConversationNotFound(take.key)
+        return take.begin if await sessions.add(take.begin, take.holder, take.for_s) else None
 
 
 class MemorySessionHolds(SessionHolds):

@@ -12,19 +12,21 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
-from runtime.domain.repositories.sessions import SessionHolds
+from runtime.domain.repositories.sessions import SessionHolds, SessionLog
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import (
     MemoryKeyRing,
     MemoryRunLog,
     MemorySessionHolds,
+    MemorySessionLog,
     MemoryStore,
     Published,
     memory_unit_of_work,
@@ -45,6 +47,7 @@ class Storage:
     event_log: RunEventLog
     published: Published
     session_holds: SessionHolds
+    session_log: SessionLog
 
 
 def migrated(url: str) -> str:
@@ -125,12 +128,12 @@ def storage_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def storage(storage_url: str, connect: Connect) -> Storage:
+async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
     published = Published()
     if storage_url == "memory:":
         store = MemoryStore()
         memory = partial(memory_unit_of_work, store, published)
-        return Storage(
+        yield Storage(
             memory,
             MemoryRunLog(store),
             MemoryKeyRing(store),
@@ -138,10 +141,13 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
             MemoryRunEventLog(store),
             published,
             MemorySessionHolds(store),
+            MemorySessionLog(store),
         )
+        return
     engine = connect(storage_url)
     uow = partial(sql_unit_of_work, engine, published)
-    return Storage(
+    log = SqlSessionLog(engine)
+    yield Storage(
         uow,
         SqlRunLog(engine),
         SqlKeyRing(engine),
@@ -149,7 +155,9 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
         SqlRunEventLog(engine),
         published,
         SqlSessionHolds(engine),
+        log,
     )
+    await log.aclose()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A run's events as the items of a conversation, and items as messages."""
 
-from runtime.application.services.background import merged
 from runtime.domain.events.runs import (
     ReasoningDelta,
     RefusalDelta,
@@ -10,6 +9,7 @@ from runtime.domain.events.runs import (
     ToolCallDelta,
     ToolCalled,
     ToolReturned,
+    merged,
 )
 from runtime.domain.value_objects.chat import ChatRole, Message, ToolCall
 from runtime.domain.value_objects.ids import ItemId, RunId

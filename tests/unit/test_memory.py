@@ -141,6 +141,12 @@ def test_memory_and_the_new_message_are_what_the_client_shows(
         assert [*memory[: len(memory) - len(memory[-tail:]) + end.keep], *end.new] == sent
 
 
+def test_of_a_conversation_that_repeats_itself_the_end_is_found_at_the_end() -> None:
+    found = merged(talk("u1 a1"), talk("u1 a1 u1 a1 u1"), complete=False)
+    assert found
+    assert (found.keep, said(found.new)) == (2, "u1")
+
+
 @given(conversations, conversations, st.booleans())
 def test_no_two_conversations_are_too_odd(
     memory: list[Message], sent: list[Message], whole: bool

@@ -27,12 +27,11 @@ from runtime.domain.errors import (
 )
 from runtime.domain.events.runs import (
     TERMINAL,
-    ReasoningDelta,
     RunCancelled,
     RunEvent,
     RunFailed,
     RunStarted,
-    TextDelta,
+    merged,
 )
 from runtime.domain.repositories.responses import LogEntry, ResponseLeases, RunEventLog
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
@@ -373,33 +372,6 @@ class Reader:
         with suppress(TimeoutError):
             async with asyncio.timeout(pace.beat_s if ours else pace.poll_s):
                 await self._woken.wait()
-
-
-def merged(events: Sequence[RunEvent]) -> list[RunEvent]:
-    """The same said in fewer events: pieces of text in a row become one."""
-    fewer: list[RunEvent] = []
-    pieces: list[str] = []
-
-    def flush(kind: type[TextDelta | ReasoningDelta]) -> None:
-        if pieces:
-            fewer.append(kind("".join(pieces)))
-            pieces.clear()
-
-    kind: type[TextDelta | ReasoningDelta] = TextDelta
-    for event in events:
-        plain = isinstance(event, ReasoningDelta) or (
-            isinstance(event, TextDelta) and event.logprobs is None
-        )
-        if (plain and type(event) is not kind) or not plain:
-            flush(kind)
-        if plain:
-            assert isinstance(event, TextDelta | ReasoningDelta)
-            kind = type(event)
-            pieces.append(event.text)
-        else:
-            fewer.append(event)
-    flush(kind)
-    return fewer
 
 
 def _come_too_late(run: Run, response: Response) -> None:

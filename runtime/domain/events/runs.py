@@ -4,7 +4,7 @@ A run's events begin with RunStarted and end with exactly one of RunCompleted, R
 and RunCancelled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -151,3 +151,30 @@ RunEvent = (
 OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
 """What a caller sees of a run while it goes on."""
 TERMINAL = (RunCompleted, RunFailed, RunCancelled)
+
+
+def merged(events: Sequence[RunEvent]) -> list[RunEvent]:
+    """The same said in fewer events: pieces of text in a row become one."""
+    fewer: list[RunEvent] = []
+    pieces: list[str] = []
+
+    def flush(kind: type[TextDelta | ReasoningDelta]) -> None:
+        if pieces:
+            fewer.append(kind("".join(pieces)))
+            pieces.clear()
+
+    kind: type[TextDelta | ReasoningDelta] = TextDelta
+    for event in events:
+        plain = isinstance(event, ReasoningDelta) or (
+            isinstance(event, TextDelta) and event.logprobs is None
+        )
+        if (plain and type(event) is not kind) or not plain:
+            flush(kind)
+        if plain:
+            assert isinstance(event, TextDelta | ReasoningDelta)
+            kind = type(event)
+            pieces.append(event.text)
+        else:
+            fewer.append(event)
+    flush(kind)
+    return fewer

@@ -130,7 +130,7 @@ def merged(
     if not memory:
         return Merged(0, sent) if complete else None
     old, new = [_key(m) for m in memory], [_key(m) for m in sent]
-    match = _best_match(old, new)
+    match = _best_match(old, new, complete=complete)
     if not complete:
         return _at_the_end(len(old), sent, match, whole=whole)
     if match is None:
@@ -169,9 +169,9 @@ def _at_the_end(
     return Merged(total, sent[offset + length :], shown_from=start if whole else 0)
 
 
-def _best_match(old: Sequence[_Key], new: Sequence[_Key]) -> _Match | None:
+def _best_match(old: Sequence[_Key], new: Sequence[_Key], *, complete: bool) -> _Match | None:
     """The longest common part that begins where either begins; one that reaches memory's end is
-    preferred, then one at memory's beginning, then the latest.
+    preferred, then one at memory's beginning where that is at hand, then the latest.
 
     In the middle of memory, and where it is cut short, a lone message is no proof.
     """
@@ -179,7 +179,8 @@ def _best_match(old: Sequence[_Key], new: Sequence[_Key]) -> _Match | None:
     for start, length in enumerate(_prefixes(new, old)):
         to_end = start + length == len(old)
         if length and (to_end or not start or _proves(new[:length])):
-            found.append((length, to_end, not start, start, (start, 0, length)))
+            first = complete and not start
+            found.append((length, to_end, first, start, (start, 0, length)))
     for offset, length in enumerate(_prefixes(old, new)):
         if offset and length == len(old):
             found.append((length, True, False, offset, (0, offset, length)))
