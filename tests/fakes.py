@@ -5,12 +5,13 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.keys import ApiKey
+from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.errors import (
     AgentExists,
@@ -29,15 +30,23 @@ from runtime.domain.repositories.agents import (
 )
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
+from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import AgentId, AuditId, KeyId, LineId, RunId
+from runtime.domain.value_objects.limits import Subject
 from runtime.domain.value_objects.pages import Page
 from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
+from tests.fakes_limits import (
+    MemoryLimitRepository,
+    MemoryPriceRepository,
+    MemoryUsageRepository,
+    add_usage,
+)
 
 T = TypeVar("T")
 
@@ -52,6 +61,9 @@ class Tables:
     audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
     keys: dict[KeyId, ApiKey] = field(default_factory=dict)
+    limits: dict[Subject, LimitRule] = field(default_factory=dict)
+    prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
+    usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -70,7 +82,7 @@ class MemoryTransaction:
 
     def __init__(self, store: MemoryStore, scope: Scope) -> None:
         self.scope = scope
-        self.seen: list[Agent | AgentLine | ApiKey] = []
+        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule] = []
         self._store = store
         self._own: Tables | None = None
 
@@ -375,6 +387,7 @@ class MemoryRunLog(RunLog):
         rows = [replace(_checked(run), metadata=_json_copy(run.metadata)) for run in runs]
         async with self._store.writer:
             tables = self._store.tables.copy()
+            add_usage(tables, used_by(run for run in rows if run.id not in tables.runs))
             for run in rows:
                 tables.runs.setdefault(run.id, run)
             self._store.tables = tables
@@ -389,6 +402,9 @@ class MemoryUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
+        self.limits: LimitRepository = MemoryLimitRepository(transaction)
+        self.prices: PriceRepository = MemoryPriceRepository(transaction)
+        self.usage: UsageRepository = MemoryUsageRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -10,15 +10,19 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.repositories.keys import KeyRing
+from runtime.domain.repositories.limits import Ledger
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.limits import SqlLedger
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import MemoryKeyRing, MemoryRunLog, MemoryStore, Published, memory_unit_of_work
+from tests.fakes_limits import MemoryLedger
 
 Connect = Callable[[str], AsyncEngine]
+_LIMITS = ("limits", "prices", "usage_days", "rate_windows", "rate_leases")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Storage:
     uow: UnitOfWorkFactory
     run_log: RunLog
     key_ring: KeyRing
+    ledger: Ledger
     published: Published
 
 
@@ -61,7 +66,7 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def clean_postgres_url(migrated_postgres_url: str) -> str:
     with psycopg.connect(migrated_postgres_url) as connection:
-        for table in ("api_keys", "runs", "audit", "agents", "agent_lines"):
+        for table in (*_LIMITS, "api_keys", "runs", "audit", "agents", "agent_lines"):
             connection.execute(f"DELETE FROM {table}")
     return migrated_postgres_url
 
@@ -105,10 +110,12 @@ async def storage(storage_url: str, connect: Connect) -> Storage:
     if storage_url == "memory:":
         store = MemoryStore()
         memory = partial(memory_unit_of_work, store, published)
-        return Storage(memory, MemoryRunLog(store), MemoryKeyRing(store), published)
+        return Storage(
+            memory, MemoryRunLog(store), MemoryKeyRing(store), MemoryLedger(store), published
+        )
     engine = connect(storage_url)
     uow = partial(sql_unit_of_work, engine, published)
-    return Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), published)
+    return Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), SqlLedger(engine), published)
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
 from runtime.domain.value_objects.chat import Usage
-from runtime.domain.value_objects.ids import AgentId, LineId, ProjectId, RunId, UserId
+from runtime.domain.value_objects.ids import AgentId, KeyId, LineId, ProjectId, RunId, UserId
 
 
 class RunStatus(StrEnum):
@@ -56,3 +57,7 @@ class Run:
     tools: tuple[ToolRecord, ...] = ()
     session_id: str | None = None
     metadata: Mapping[str, object]
+    key_id: KeyId | None = None
+    """Of the API key that called."""
+    cost: Decimal | None = None
+    """In USD; None where some model that answered has no price."""

@@ -6,6 +6,7 @@ from runtime.domain.events.base import Event
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
+from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.value_objects.identity import Scope
 
@@ -23,6 +24,9 @@ class UnitOfWork(Protocol):
     audit: AuditRepository
     keys: ApiKeyRepository
     runs: RunRepository
+    limits: LimitRepository
+    prices: PriceRepository
+    usage: UsageRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
+from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
@@ -14,6 +15,11 @@ from runtime.infrastructure.repositories.agents import SqlAgentLineRepository, S
 from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
 from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
+from runtime.infrastructure.repositories.limits import (
+    SqlLimitRepository,
+    SqlPriceRepository,
+    SqlUsageRepository,
+)
 from runtime.infrastructure.repositories.runs import SqlRunRepository
 
 
@@ -28,6 +34,9 @@ class SqlUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = SqlAuditRepository(*common)
         self.keys: ApiKeyRepository = SqlApiKeyRepository(*common)
         self.runs: RunRepository = SqlRunRepository(*common)
+        self.limits: LimitRepository = SqlLimitRepository(*common)
+        self.prices: PriceRepository = SqlPriceRepository(*common)
+        self.usage: UsageRepository = SqlUsageRepository(*common)
 
     async def commit(self) -> None:
         with refusals():
