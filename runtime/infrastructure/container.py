@@ -5,11 +5,12 @@ from functools import partial
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, keys, seeding
+from runtime.application.handlers import agents, keys, limits, seeding
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
+from runtime.application.queries.limits import LimitQueries
 from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
 from runtime.application.services.admission import Admission
@@ -19,7 +20,9 @@ from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.instances import InstanceCache
+from runtime.application.services.quotas import Quotas
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.rulebook import RuleBook
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
@@ -42,7 +45,9 @@ from runtime.infrastructure.providers.base import Provider
 from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
+from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.limits import SqlLedger
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
@@ -177,6 +182,11 @@ class Container(containers.DeclarativeContainer):
         settings.provided.max_concurrent_runs_per_user,
     )
     recorder = providers.Singleton(RunRecorder, providers.Factory(SqlRunLog, engine))
+    ledger = providers.Singleton(SqlLedger, engine)
+    rulebook = providers.Singleton(RuleBook, ledger, settings.provided.default_rates)
+    quotas = providers.Singleton(
+        Quotas, rulebook, providers.Singleton(rate_limiter, engine), ledger, clock
+    )
     run_engine = providers.Singleton(
         Engine,
         instances=instances,
@@ -186,6 +196,7 @@ class Container(containers.DeclarativeContainer):
         now=clock,
         run_timeout_s=settings.provided.run_timeout_s,
         monitor=monitor,
+        quotas=quotas,
     )
     exposition = providers.Singleton(
         Exposition,
@@ -222,6 +233,14 @@ class Container(containers.DeclarativeContainer):
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
     revoke_key = providers.Factory(keys.RevokeKeyHandler, uow=uow, now=clock)
     key_queries = providers.Factory(KeyQueries, uow=uow)
+
+    set_limits = providers.Factory(limits.SetLimitsHandler, uow=uow, now=clock)
+    remove_limits = providers.Factory(limits.RemoveLimitsHandler, uow=uow, now=clock)
+    set_price = providers.Factory(limits.SetPriceHandler, uow=uow, now=clock)
+    remove_price = providers.Factory(limits.RemovePriceHandler, uow=uow, now=clock)
+    limit_queries = providers.Factory(
+        LimitQueries, uow=uow, ledger=ledger, recorder=recorder, now=clock
+    )
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)

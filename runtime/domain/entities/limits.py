@@ -15,7 +15,7 @@ def _changed() -> list[Event]:
     return [RulesChanged()]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class LimitRule:
     """What an admin allows a key, a project or an agent."""
 
@@ -32,7 +32,7 @@ class LimitRule:
         return self.subject.project_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PriceRule:
     model: str
     """`provider/name`; a `*` stands for anything."""

@@ -32,6 +32,11 @@ class Window:
     def tokens(self) -> int:
         return sum(slot[2] for slot in self.slots)
 
+    @property
+    def whole_s(self) -> float:
+        """How long what is admitted now will count."""
+        return self._leaves_in((int(self.at), 0, 0))
+
     def wait_s(self, kind: int, surplus: int) -> float:
         """Until `surplus` requests (1) or tokens (2) have left the window."""
         for slot in self.slots:

@@ -1,6 +1,6 @@
 """Messages and options in the shapes of OpenAI's chat completions, free of its wire format."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal
@@ -72,6 +72,14 @@ class Message:
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+def asked_characters(messages: Iterable[Message]) -> int:
+    """Of the text in them: what tokens are estimated by."""
+    return sum(
+        len(message.text) + sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+        for message in messages
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,16 @@ from runtime.domain.events.runs import (
     ToolCallDelta,
     UsageReported,
 )
+from runtime.domain.services.metering import METER
 from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ProviderHealth
 from runtime.domain.services.monitor import UNWATCHED, CallEnd, Monitor
-from runtime.domain.value_objects.chat import NO_USAGE, Message, Usage
+from runtime.domain.value_objects.chat import NO_USAGE, Usage, asked_characters
+from runtime.domain.value_objects.limits import tokens_in
 from runtime.infrastructure.providers.base import Provider
 
 PATIENCE_S = 10.0
 """A provider that asks to wait longer is not waited for: the caller decides."""
 _LONGEST_BACKOFF_S = 5.0
-_CHARACTERS_PER_TOKEN = 4
 _FAULTS_OF_PROVIDER = (UpstreamFailed, UpstreamTimeout, UpstreamRateLimited)
 
 
@@ -77,27 +78,36 @@ class PooledModelService:
         if watch.headers:
             call = replace(call, headers=watch.headers)
         tally = _Tally()
+        called = f"{provider.name}/{model}"
+        meter = METER.get()
+        metered = None
+        characters = 0
         try:
+            if meter:
+                metered = meter.begin(called, call)
             events, event = await self._begin(provider, call, model, tally)
             async with aclosing(events):
                 step = events.__anext__
-                characters = 0
                 while True:
                     kind = type(event)
                     if kind is TextDelta:
                         characters += len(event.text)  # type: ignore[union-attr] # by `kind`
+                        if metered:
+                            metered.streamed(characters)
                     elif isinstance(event, UsageReported):
-                        tally.usage = event
+                        tally.usage = event = replace(event, called=called)
                     elif isinstance(event, ModelFinished):
                         self._failing.discard(provider.name)
                         if tally.usage is None:
-                            tally.usage = _estimate(call, characters, event.model)
+                            tally.usage = _estimate(call, characters, event.model, called)
                             yield tally.usage
                         tally.finished, tally.outcome = event, "success"
                         yield event
                         return
                     else:
                         characters += _size(event)
+                        if metered:
+                            metered.streamed(characters)
                     yield event
                     event = await step()
         except StopAsyncIteration:
@@ -115,6 +125,11 @@ class PooledModelService:
             raise
         finally:
             watch.ended(tally.end())
+            if meter and tally.usage is None and tally.first_event_s is not None:
+                tally.usage = _estimate(call, characters, called, called)
+                meter.lost(tally.usage)
+            if metered:
+                metered.ended(tally.usage.usage if tally.usage else NO_USAGE)
 
     def _resolve(self, model: str | None) -> tuple[Provider, str]:
         name, slash, rest = (model or self._default_model).partition("/")
@@ -196,16 +211,6 @@ def _size(event: ModelEvent) -> int:
             return 0
 
 
-def _estimate(call: ModelCall, characters: int, model: str) -> UsageReported:
-    asked = sum(_length(message) for message in call.messages)
-    usage = Usage(input_tokens=_tokens(asked), output_tokens=_tokens(characters))
-    return UsageReported(usage, model, estimated=True)
-
-
-def _length(message: Message) -> int:
-    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-    return len(message.text) + calls
-
-
-def _tokens(characters: int) -> int:
-    return -(-characters // _CHARACTERS_PER_TOKEN)
+def _estimate(call: ModelCall, characters: int, model: str, called: str) -> UsageReported:
+    usage = Usage(tokens_in(asked_characters(call.messages)), tokens_in(characters))
+    return UsageReported(usage, model, estimated=True, called=called)

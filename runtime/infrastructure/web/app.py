@@ -16,7 +16,16 @@ from runtime.infrastructure.web.middleware import (
     RequestContext,
 )
 from runtime.infrastructure.web.openai import chat, models
-from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
+from runtime.infrastructure.web.routes import (
+    agents,
+    keys,
+    limits,
+    metrics,
+    prices,
+    runs,
+    system,
+    templates,
+)
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
 called as ordinary OpenAI models."""
@@ -47,6 +56,8 @@ def create_app(container: Container) -> FastAPI:
         templates.router,
         runs.router,
         keys.router,
+        limits.router,
+        prices.router,
         system.router,
         metrics.router,
         docs.router,
