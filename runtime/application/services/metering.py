@@ -1,5 +1,6 @@
 """What a run spends while it goes on, against the budgets that it is under."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from runtime.domain.errors import BudgetExhausted, DomainError, ModelUnpriced
 from runtime.domain.events.runs import UsageReported
 from runtime.domain.services.metering import Meter, MeteredCall
 from runtime.domain.services.models import ModelCall
-from runtime.domain.value_objects.chat import NO_USAGE, Usage, asked_characters
+from runtime.domain.value_objects.chat import Usage, asked_characters
 from runtime.domain.value_objects.limits import (
     NOTHING_SPENT,
     Budget,
@@ -70,7 +71,7 @@ class RunMeter(Meter):
         for purse in self._purses:
             if purse.budget.used_up(purse.total):
                 raise self._stopped(purse.error())
-        return _Call(self, price, tokens_in(asked_characters(call.messages)))
+        return _Call(self, price, call)
 
     def lost(self, report: UsageReported) -> None:
         self._report(report)
@@ -100,25 +101,21 @@ class RunMeter(Meter):
 
 
 class _Call(MeteredCall):
-    def __init__(self, meter: RunMeter, price: Price | None, asked: int) -> None:
+    def __init__(self, meter: RunMeter, price: Price | None, call: ModelCall) -> None:
         self._meter = meter
         self._price = price
-        self._asked = asked
+        self._asked = tokens_in(asked_characters(call.messages))
         self._counted = NOTHING_SPENT
-        self._next = 0
-        self.streamed(0)
+        # An answer in one piece is paid for when it is here: cutting it would save nothing.
+        self._next = LOOK_EVERY if call.stream else math.inf
+        self._count(Usage(self._asked))
 
     def streamed(self, characters: int) -> None:
         if characters < self._next:
             return
         self._next = characters + LOOK_EVERY
         self._count(Usage(self._asked, tokens_in(characters)))
-        try:
-            self._meter.check()
-        except DomainError:
-            if not characters:
-                self._count(NO_USAGE)
-            raise
+        self._meter.check()
 
     def ended(self, usage: Usage) -> None:
         self._count(usage)
