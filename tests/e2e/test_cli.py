@@ -129,7 +129,7 @@ def test_help_imports_no_framework() -> None:
 
 def test_it_says_its_version_and_lists_its_commands(shell: Shell) -> None:
     assert shell.done("--version").out == f"agent-runtime {__version__}\n"
-    commands = {"serve", "config", "agents", "templates", "keys", "db"}
+    commands = {"serve", "config", "agents", "templates", "keys", "limits", "prices", "db"}
     assert commands <= set(shell.done("--help").out.split())
 
 

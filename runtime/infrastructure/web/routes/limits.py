@@ -3,7 +3,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from runtime.application.commands.limits import RemoveLimits, SetLimits
 from runtime.application.handlers.limits import RemoveLimitsHandler, SetLimitsHandler
@@ -36,6 +36,16 @@ Id = Annotated[
         "that of a version: the limits are those of the line.",
     ),
 ]
+
+
+def _as_written(value: object) -> object:
+    """pydantic alone takes a number for seconds since the epoch."""
+    if isinstance(value, str) and "-" not in value:
+        raise ValueError("a day is written YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_as_written)]
 
 
 class BudgetIn(BaseModel):
@@ -202,8 +212,8 @@ async def get_usage(
     caller: Caller,
     queries: Queries,
     by: Annotated[LimitScope, Query(description="What to add up for.")] = LimitScope.PROJECT,
-    since: Annotated[date | None, Query(description="A day, UTC.")] = None,
-    until: Annotated[date | None, Query(description="A day, UTC, included.")] = None,
+    since: Annotated[Day | None, Query(description="A day, UTC.")] = None,
+    until: Annotated[Day | None, Query(description="A day, UTC, included.")] = None,
 ) -> UsageList:
     """Tokens and cost by day, the newest first: an admin sees every key and agent, others theirs.
     Without dates, the last thirty days."""
