@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import date, datetime
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.keys import ApiKey
+from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.entities.sessions import Session
@@ -36,6 +37,7 @@ from runtime.domain.repositories.agents import (
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
+from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.repositories.sessions import (
@@ -63,6 +65,7 @@ from runtime.domain.value_objects.ids import (
     SessionId,
 )
 from runtime.domain.value_objects.items import AgentToolItem, Item, ReasoningItem
+from runtime.domain.value_objects.limits import Subject
 from runtime.domain.value_objects.memory import Placed
 from runtime.domain.value_objects.pages import Page
 from runtime.infrastructure.repositories.agents import folded
@@ -70,6 +73,12 @@ from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
 from tests.fakes_completions import Kept, MemoryCompletionRepository
+from tests.fakes_limits import (
+    MemoryLimitRepository,
+    MemoryPriceRepository,
+    MemoryUsageRepository,
+    add_usage,
+)
 from tests.fakes_responses import (
     LoggedEvent,
     MemoryResponseRepository,
@@ -95,6 +104,9 @@ class Tables:
     completions: dict[CompletionId, Kept] = field(default_factory=dict)
     responses: dict[ResponseId, tuple[Response, datetime | None]] = field(default_factory=dict)
     run_events: dict[tuple[RunId, int], LoggedEvent] = field(default_factory=dict)
+    limits: dict[Subject, LimitRule] = field(default_factory=dict)
+    prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
+    usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -113,7 +125,7 @@ class MemoryTransaction:
 
     def __init__(self, store: MemoryStore, scope: Scope) -> None:
         self.scope = scope
-        self.seen: list[Agent | AgentLine | ApiKey] = []
+        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule] = []
         self._store = store
         self._own: Tables | None = None
 
@@ -421,6 +433,7 @@ class MemoryRunLog(RunLog):
         rows = [replace(_checked(run), metadata=_json_copy(run.metadata)) for run in runs]
         async with self._store.writer:
             tables = self._store.tables.copy()
+            add_usage(tables, used_by(run for run in rows if run.id not in tables.runs))
             for run in rows:
                 tables.runs.setdefault(run.id, run)
             self._store.tables = tables
@@ -638,6 +651,9 @@ class MemoryUnitOfWork(UnitOfWork):
         self.completions: CompletionRepository = MemoryCompletionRepository(transaction)
         self.responses: ResponseRepository = MemoryResponseRepository(transaction)
         self.run_events: RunEventRepository = MemoryRunEventRepository(transaction)
+        self.limits: LimitRepository = MemoryLimitRepository(transaction)
+        self.prices: PriceRepository = MemoryPriceRepository(transaction)
+        self.usage: UsageRepository = MemoryUsageRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -15,10 +15,13 @@ DomainError
 │   └── IdempotencyKeyReused     the key of another request
 ├── Unauthenticated      the caller is not known
 ├── Forbidden            the caller is known and may not
-│   └── EgressRefused            an address that the runtime does not call
+│   ├── EgressRefused            an address that the runtime does not call
+│   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
+│   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound
+│   ├── LimitNotFound · PriceNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
@@ -31,6 +34,9 @@ DomainError
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
+│   ├── LimitReached             of requests, tokens or runs that an operator allows
+│   │   └── RequestTooLarge          more tokens than ever fit
+│   └── BudgetExhausted          what an operator allows to be spent is spent
 ├── Unavailable          the runtime can't, for now
 │   ├── Saturated · DatabaseUnavailable · Draining
 │   └── TokenKeysUnavailable     the keys that check JWTs can't be read
@@ -96,6 +102,32 @@ class RateLimited(DomainError):
     retryable = True
 
 
+class LimitReached(RateLimited):
+    """`kind` is requests, tokens or runs; `scope` is key, project or agent."""
+
+    def __init__(
+        self, message: str, *, scope: str, kind: str, retry_after_s: float | None = None
+    ) -> None:
+        details = {"scope": scope, "kind": kind}
+        super().__init__(message, details=details, retry_after_s=retry_after_s)
+        self.scope = scope
+        self.kind = kind
+
+
+class RequestTooLarge(LimitReached):
+    retryable = False
+
+
+class BudgetExhausted(RateLimited):
+    code = "insufficient_quota"
+    retryable = False
+
+    def __init__(self, message: str, *, scope: str) -> None:
+        super().__init__(message, details={"scope": scope, "kind": "budget"})
+        self.scope = scope
+        self.kind = "budget"
+
+
 class Unavailable(DomainError):
     retryable = True
 
@@ -141,6 +173,17 @@ class EgressRefused(Forbidden):
     def __init__(self, host: str, why: str) -> None:
         what = f"'{host}'" if host else "this address"
         super().__init__(f"The runtime does not call {what}: {why}")
+
+
+class ModelUnpriced(Forbidden):
+    code = "model_unpriced"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"A budget in USD applies to this call, and the model '{model}' has no price. An admin "
+            "sets one with PUT /v1/prices/{model} or `agent-runtime prices set`.",
+            param="model",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +297,20 @@ class NotInBackground(Invalid):
             f"Response '{response}' was not made with 'background': true, so it can't be {what}.",
             param="response_id",
         )
+
+
+class LimitNotFound(NotFound):
+    code = "limit_not_found"
+
+    def __init__(self, scope: object, id: object) -> None:
+        super().__init__(f"There is no limit for the {scope} '{id}'.", param="id")
+
+
+class PriceNotFound(NotFound):
+    code = "price_not_found"
+
+    def __init__(self, model: object) -> None:
+        super().__init__(f"The model '{model}' has no price.", param="model")
 
 
 class ModelNotFound(NotFound):

@@ -5,13 +5,22 @@ from functools import partial
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, completions, keys, responses, seeding, sessions
+from runtime.application.handlers import (
+    agents,
+    completions,
+    keys,
+    limits,
+    responses,
+    seeding,
+    sessions,
+)
 from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.completions import CompletionQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
+from runtime.application.queries.limits import LimitQueries
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
@@ -26,8 +35,10 @@ from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
 from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
+from runtime.application.services.quotas import Quotas
 from runtime.application.services.recorder import RunRecorder
 from runtime.application.services.retention import Retention
+from runtime.application.services.rulebook import RuleBook
 from runtime.application.services.session_holds import SessionDesk
 from runtime.application.services.sessions import SessionTurns
 from runtime.application.services.structured_output import StructuredOutput
@@ -54,9 +65,11 @@ from runtime.infrastructure.providers.base import Provider
 from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
+from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.limits import SqlLedger
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
@@ -215,6 +228,11 @@ class Container(containers.DeclarativeContainer):
         settings.provided.max_concurrent_runs_per_user,
     )
     recorder = providers.Singleton(RunRecorder, providers.Factory(SqlRunLog, engine))
+    ledger = providers.Singleton(SqlLedger, engine)
+    rulebook = providers.Singleton(RuleBook, ledger, settings.provided.default_rates)
+    quotas = providers.Singleton(
+        Quotas, rulebook, providers.Singleton(rate_limiter, engine), ledger, clock
+    )
     run_engine = providers.Singleton(
         Engine,
         instances=instances,
@@ -227,6 +245,7 @@ class Container(containers.DeclarativeContainer):
         structured=providers.Singleton(
             StructuredOutput, models, providers.Singleton(JsonSchemaCompiler)
         ),
+        quotas=quotas,
     )
     session_holds = providers.Factory(SqlSessionHolds, engine)
     session_log = providers.Singleton(SqlSessionLog, engine)
@@ -314,6 +333,13 @@ class Container(containers.DeclarativeContainer):
     completion_queries = providers.Factory(CompletionQueries, uow=uow)
 
     retention = providers.Singleton(_retention, settings, engine, clock)
+    set_limits = providers.Factory(limits.SetLimitsHandler, uow=uow, now=clock)
+    remove_limits = providers.Factory(limits.RemoveLimitsHandler, uow=uow, now=clock)
+    set_price = providers.Factory(limits.SetPriceHandler, uow=uow, now=clock)
+    remove_price = providers.Factory(limits.RemovePriceHandler, uow=uow, now=clock)
+    limit_queries = providers.Factory(
+        LimitQueries, uow=uow, ledger=ledger, recorder=recorder, now=clock
+    )
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)

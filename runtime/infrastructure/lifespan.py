@@ -6,6 +6,7 @@ from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.domain.errors import DatabaseUnavailable
 from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
 from runtime.domain.events.keys import KeyEvent
+from runtime.domain.events.limits import RulesChanged
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
@@ -37,6 +38,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         container.session_desk().start()
         opened.push_async_callback(container.background().stop)
         container.background().start()
+        opened.push_async_callback(container.quotas().stop)
+        await container.quotas().start()
         opened.push_async_callback(container.instances().aclose)
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()
@@ -52,6 +55,7 @@ def _subscribe(container: Container) -> None:
     events, instances = container.events(), container.instances()
     events.subscribe(AgentEvent, container.catalogue().forget)
     events.subscribe(KeyEvent, container.authenticator().forget)
+    events.subscribe(RulesChanged, container.rulebook().load)
 
     async def drop(event: AgentEvent) -> None:
         instances.drop(event.agent_id)

@@ -25,6 +25,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from runtime.domain.value_objects.limits import LimitScope, Rates
+
 PREFIX = "RUNTIME_"
 MIN_TOKEN = 8
 MIN_SECRET_KEY = 16
@@ -129,6 +131,16 @@ class Settings(BaseSettings):
     max_concurrent_runs: int = Field(default=1_000, ge=1)
     max_concurrent_runs_per_agent: int = Field(default=500, ge=1)
     max_concurrent_runs_per_user: int = Field(default=500, ge=1)
+    rate_limit_key_requests_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_key_tokens_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_key_concurrent_runs: int | None = Field(default=None, ge=1)
+    rate_limit_project_requests_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_project_tokens_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_project_concurrent_runs: int | None = Field(default=None, ge=1)
+    rate_limit_agent_requests_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_agent_tokens_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_agent_concurrent_runs: int | None = Field(default=None, ge=1)
+    """These nine: of every one that has no limit of its own; unset: as much as comes."""
     run_timeout_s: float = Field(default=600, gt=0)
     idempotency_retention_s: float = Field(default=86_400, gt=0)
     """How long the answer to a request with an `Idempotency-Key` is kept."""
@@ -284,6 +296,18 @@ class Settings(BaseSettings):
         """Whether some credential is configured; there may be API keys in the database too."""
         jwt = self.jwt_secret or self.jwt_jwks_url or self.jwt_jwks_file
         return bool(self.tokens or jwt)
+
+    @property
+    def default_rates(self) -> dict[LimitScope, Rates]:
+        return {
+            scope: Rates(
+                *(
+                    getattr(self, f"rate_limit_{scope}_{kind}")
+                    for kind in ("requests_per_minute", "tokens_per_minute", "concurrent_runs")
+                )
+            )
+            for scope in LimitScope
+        }
 
     @property
     def database(self) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
+from runtime.domain.repositories.limits import Ledger
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
@@ -21,6 +22,7 @@ from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.limits import SqlLedger
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
@@ -31,13 +33,19 @@ from tests.fakes import (
     MemoryKeyRing,
     MemoryRunLog,
     MemorySessionHolds,
+    MemorySessionLog,
     MemoryStore,
     Published,
     memory_unit_of_work,
 )
+from tests.fakes_completions import MemoryCompletionPruner
+from tests.fakes_idempotency import MemoryIdempotencyStore
+from tests.fakes_limits import MemoryLedger
 from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
 
 Connect = Callable[[str], AsyncEngine]
+_RATES = ("rate_windows", "rate_leases")
+"""On PostgreSQL alone, written by functions."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Storage:
     completion_pruner: Pruner
     leases: ResponseLeases
     event_log: RunEventLog
+    ledger: Ledger
     published: Published
     session_holds: SessionHolds
     session_log: SessionLog
@@ -88,6 +97,8 @@ def clean_postgres_url(migrated_postgres_url: str) -> str:
     with psycopg.connect(migrated_postgres_url) as connection:
         for table in reversed(metadata.sorted_tables):
             connection.execute(f"DELETE FROM {table.name}")
+        for table in _RATES:
+            connection.execute(f"DELETE FROM {table}")
     return migrated_postgres_url
 
 
@@ -137,6 +148,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             completion_pruner=MemoryCompletionPruner(store),
             leases=MemoryResponseLeases(store),
             event_log=MemoryRunEventLog(store),
+            ledger=MemoryLedger(store),
             published=published,
             session_holds=MemorySessionHolds(store),
             session_log=MemorySessionLog(store),
@@ -152,6 +164,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         completion_pruner=SqlCompletionPruner(engine),
         leases=SqlResponseLeases(engine),
         event_log=SqlRunEventLog(engine),
+        ledger=SqlLedger(engine),
         published=published,
         session_holds=SqlSessionHolds(engine),
         session_log=session_log,

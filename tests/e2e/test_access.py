@@ -64,6 +64,10 @@ class World:
             "conversation": self._conversation,
             "response": self._response,
             "background response": lambda: self._response(background=True),
+            "limited key": self._limited_key,
+            "limited project": self._limited_project,
+            "line that ran": self._line_that_ran,
+            "price": self._price,
         }
         made: str = await makers[kind]()
         return made
@@ -147,6 +151,24 @@ class World:
     async def _key(self) -> str:
         return str((await self._as("owner", "POST", "/v1/keys", {"name": "CI"}))["id"])
 
+    async def _limited_key(self) -> str:
+        id = await self._key()
+        await self._as("admin", "PUT", f"/v1/limits/key/{id}", MANY)
+        return id
+
+    async def _limited_project(self) -> str:
+        await self._as("admin", "PUT", "/v1/limits/project/default", MANY)
+        return ""
+
+    async def _line_that_ran(self) -> str:
+        agent = await self._as("owner", "GET", f"/v1/agents/{await self._agent_that_ran()}")
+        return str(agent["agent_line_id"])
+
+    async def _price(self) -> str:
+        model = f"made-up/model-{next(numbers)}"
+        await self._as("admin", "PUT", f"/v1/prices/{model}", PRICE)
+        return model
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
@@ -220,7 +242,10 @@ AGENTS = "/v1/agents"
 TALK = "/v1/conversations/{conversation_id}"
 TALKS = "404 404 200 404 200 404"
 AGENT = "/v1/agents/{id}"
+LIMITS = "PUT /v1/limits/{scope}/{id}"
 EVERYBODY = "200 200 200 200 200 200"
+MANY: Json = {"requests_per_minute": 10**9, "budget": {"tokens": 10**9}}
+PRICE: Json = {"input": 1, "output": 2}
 RENAMED: Json = {"description": "Changed."}
 
 MATRIX = [
@@ -424,6 +449,58 @@ MATRIX = [
     ),
     Row("GET /v1/keys", "key", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
     Row("DELETE /v1/keys/{id}", "key", "404 404 200 404 200 404"),
+    Row(
+        LIMITS,
+        "key",
+        "403 403 403 403 200 404",
+        path="/v1/limits/key/{id}",
+        body=lambda _: MANY,
+    ),
+    Row(
+        LIMITS,
+        "published",
+        "403 403 403 403 200 404",
+        path="/v1/limits/agent/{id}",
+        body=lambda _: MANY,
+    ),
+    Row(
+        LIMITS,
+        "none",
+        "403 403 403 403 200 404",
+        path="/v1/limits/project/default",
+        body=lambda _: MANY,
+    ),
+    Row(
+        "GET /v1/limits/{scope}/{id}",
+        "limited key",
+        "404 404 200 404 200 404",
+        path="/v1/limits/key/{id}",
+    ),
+    Row(
+        "GET /v1/limits/{scope}/{id}",
+        "limited project",
+        "200 200 200 200 200 404",
+        path="/v1/limits/project/default",
+    ),
+    Row("GET /v1/limits", "limited key", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
+    Row(
+        "DELETE /v1/limits/{scope}/{id}",
+        "limited key",
+        "403 403 403 403 200 404",
+        path="/v1/limits/key/{id}",
+    ),
+    Row("GET /v1/usage", "line that ran", EVERYBODY, query={"by": "agent"}, lists="owner admin"),
+    Row("GET /v1/usage", "none", EVERYBODY),
+    Row(
+        "GET /v1/prices",
+        "price",
+        EVERYBODY,
+        query={"limit": "200"},
+        lists="viewer other owner reviewer admin",
+    ),
+    Row("GET /v1/prices/{model}", "price", "200 200 200 200 200 404"),
+    Row("PUT /v1/prices/{model}", "price", "403 403 403 403 200 200", body=lambda _: PRICE),
+    Row("DELETE /v1/prices/{model}", "price", "403 403 403 403 200 404"),
     Row("GET /v1/schema", "none", EVERYBODY),
     Row("GET /v1/health", "none", EVERYBODY),
     Row("GET /metrics", "none", EVERYBODY),
@@ -507,7 +584,13 @@ async def test_a_list_that_is_asked_for_something_foreign_is_that_of_something_u
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("/v1/agents", "draft"), ("/v1/runs", "run"), ("/v1/keys", "key")]
+    ("path", "kind"),
+    [
+        ("/v1/agents", "draft"),
+        ("/v1/runs", "run"),
+        ("/v1/keys", "key"),
+        ("/v1/limits", "limited key"),
+    ],
 )
 async def test_a_foreign_cursor_leads_to_nothing_foreign(
     world: World, path: str, kind: str

@@ -5,7 +5,7 @@ and RunCancelled.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from runtime.domain.errors import DomainError
@@ -113,6 +113,8 @@ class UsageReported:
     model: str
     estimated: bool = False
     """The provider sent no usage; counted at about four characters a token."""
+    called: str = field(default="", compare=False)
+    """`provider/name`, as it was asked for; `model` is what the provider says that it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from runtime.domain.repositories.agents import AgentLineRepository, AgentReposit
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
+from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
@@ -30,6 +31,9 @@ class UnitOfWork(Protocol):
     completions: CompletionRepository
     responses: ResponseRepository
     run_events: RunEventRepository
+    limits: LimitRepository
+    prices: PriceRepository
+    usage: UsageRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

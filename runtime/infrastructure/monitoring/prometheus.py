@@ -18,7 +18,7 @@ from prometheus_client import (
 from runtime import __version__
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run, RunStatus
-from runtime.domain.errors import DomainError
+from runtime.domain.errors import BudgetExhausted, DomainError, LimitReached
 from runtime.domain.services.monitor import (
     CallEnd,
     CallWatch,
@@ -103,6 +103,8 @@ class PrometheusMonitor(Unwatched):
 
     def refused(self, agent: Agent, error: DomainError) -> None:
         self._refusals.labels(self._agents(str(agent.slug)), error.code).inc()
+        if isinstance(error, LimitReached | BudgetExhausted):
+            self._limit_refusals.labels(error.scope, error.kind).inc()
 
     def request(self, method: str, route: str, status: int, duration_s: float) -> None:
         method = method if method in _METHODS else OTHER
@@ -169,6 +171,13 @@ class PrometheusMonitor(Unwatched):
             "Runs that did not begin: saturated, draining, a parameter the agent does not take.",
             "agent",
             "reason",
+        )
+
+        self._limit_refusals = self._counter(
+            "agent_runtime_limit_refusals_total",
+            "Runs that did not begin for a limit of requests, tokens or runs, or for a budget.",
+            "scope",
+            "kind",
         )
 
     def _define_calls(self) -> None:

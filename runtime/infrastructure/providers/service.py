@@ -21,6 +21,7 @@ from runtime.domain.events.runs import (
     ToolCallDelta,
     UsageReported,
 )
+from runtime.domain.services.metering import METER
 from runtime.domain.services.models import (
     EmbeddingCall,
     ModelCall,
@@ -91,27 +92,36 @@ class PooledModelService:
         if call.options.response_format:
             call = put_into_words(call, provider.formats)
         tally = _Tally()
+        called = f"{provider.name}/{model}"
+        meter = METER.get()
+        metered = None
+        characters = 0
         try:
+            if meter:
+                metered = meter.begin(called, call)
             events, event = await self._begin(provider, call, model, tally)
             async with aclosing(events):
                 step = events.__anext__
-                characters = 0
                 while True:
                     kind = type(event)
                     if kind is TextDelta:
                         characters += len(event.text)  # type: ignore[union-attr] # by `kind`
+                        if metered:
+                            metered.streamed(characters)
                     elif isinstance(event, UsageReported):
-                        tally.usage = event
+                        tally.usage = event = replace(event, called=called)
                     elif isinstance(event, ModelFinished):
                         self._failing.discard(provider.name)
                         if tally.usage is None:
-                            tally.usage = _estimate(call, characters, event.model)
+                            tally.usage = _estimate(call, characters, event.model, called)
                             yield tally.usage
                         tally.finished, tally.outcome = event, "success"
                         yield event
                         return
                     else:
                         characters += _size(event)
+                        if metered:
+                            metered.streamed(characters)
                     yield event
                     event = await step()
         except StopAsyncIteration:
@@ -127,6 +137,11 @@ class PooledModelService:
             raise
         finally:
             watch.ended(tally.end())
+            if meter and tally.usage is None and tally.first_event_s is not None:
+                tally.usage = _estimate(call, characters, called, called)
+                meter.lost(tally.usage)
+            if metered:
+                metered.ended(tally.usage.usage if tally.usage else NO_USAGE)
 
     async def embed(self, call: EmbeddingCall) -> Embeddings:
         name, provider, model = self._embedder(call.model)
@@ -259,7 +274,7 @@ def _size(event: ModelEvent) -> int:
             return 0
 
 
-def _estimate(call: ModelCall, characters: int, model: str) -> UsageReported:
+def _estimate(call: ModelCall, characters: int, model: str, called: str) -> UsageReported:
     asked = sum(message.characters for message in call.messages)
     usage = Usage(input_tokens=estimated_tokens(asked), output_tokens=estimated_tokens(characters))
-    return UsageReported(usage, model, estimated=True)
+    return UsageReported(usage, model, estimated=True, called=called)

@@ -7,6 +7,7 @@ from runtime.domain.repositories.agents import AgentLineRepository, AgentReposit
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
+from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
@@ -18,6 +19,11 @@ from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
 from runtime.infrastructure.repositories.completions import SqlCompletionRepository
 from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
+from runtime.infrastructure.repositories.limits import (
+    SqlLimitRepository,
+    SqlPriceRepository,
+    SqlUsageRepository,
+)
 from runtime.infrastructure.repositories.responses import SqlResponseRepository
 from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
@@ -39,6 +45,9 @@ class SqlUnitOfWork(UnitOfWork):
         self.completions: CompletionRepository = SqlCompletionRepository(*common)
         self.responses: ResponseRepository = SqlResponseRepository(*common)
         self.run_events: RunEventRepository = SqlRunEventRepository(*common)
+        self.limits: LimitRepository = SqlLimitRepository(*common)
+        self.prices: PriceRepository = SqlPriceRepository(*common)
+        self.usage: UsageRepository = SqlUsageRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

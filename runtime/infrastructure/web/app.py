@@ -17,7 +17,16 @@ from runtime.infrastructure.web.middleware import (
 )
 from runtime.infrastructure.web.openai import chat, completions, conversations, embeddings, models
 from runtime.infrastructure.web.openai.responses import routes as responses
-from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
+from runtime.infrastructure.web.routes import (
+    agents,
+    keys,
+    limits,
+    metrics,
+    prices,
+    runs,
+    system,
+    templates,
+)
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
 called as ordinary OpenAI models."""
@@ -52,6 +61,8 @@ def create_app(container: Container) -> FastAPI:
         templates.router,
         runs.router,
         keys.router,
+        limits.router,
+        prices.router,
         system.router,
         metrics.router,
         docs.router,

@@ -18,7 +18,17 @@ from runtime.domain.errors import DomainError
 from runtime.infrastructure.redaction import redacted, redacted_json
 from runtime.infrastructure.web.json_response import JsonResponse
 
-PLATFORM_PATHS = ("/v1/agents", "/v1/templates", "/v1/schema", "/v1/health", "/v1/runs", "/v1/keys")
+PLATFORM_PATHS = (
+    "/v1/agents",
+    "/v1/templates",
+    "/v1/schema",
+    "/v1/health",
+    "/v1/runs",
+    "/v1/keys",
+    "/v1/limits",
+    "/v1/prices",
+    "/v1/usage",
+)
 """Where errors have the platform's shape; everywhere else it is OpenAI's."""
 
 STATUS: dict[type[DomainError], int] = {
@@ -149,6 +159,8 @@ def _domain(exc: DomainError) -> Refusal:
     headers = {}
     if exc.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))
+        if isinstance(exc, errors.LimitReached):
+            headers["retry-after-ms"] = str(math.ceil(exc.retry_after_s * 1_000))
     # The OpenAI SDKs repeat 408, 409, 429 and 5xx twice; others 422. Say where that can't help.
     if not exc.retryable and (status in (408, 409, 422, 429) or status >= 500):
         headers["x-should-retry"] = "false"
