@@ -95,6 +95,9 @@ class ScriptedModels(ModelService):
     async def embed(self, call: EmbeddingCall) -> Embeddings:
         raise EmbeddingModelNotFound(call.model)
 
+    def embedder(self, model: str) -> str:
+        raise EmbeddingModelNotFound(model)
+
     def is_embedder(self, model: str) -> bool:
         return False
 

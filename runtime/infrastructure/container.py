@@ -290,7 +290,7 @@ class Container(containers.DeclarativeContainer):
     roll_back_agent = providers.Factory(agents.RollBackAgentHandler, uow=uow, now=clock)
     delete_agent = providers.Factory(agents.DeleteAgentHandler, uow=uow, now=clock)
     seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
-    embed = providers.Singleton(EmbedHandler, catalogue=catalogue, models=models)
+    embed = providers.Singleton(EmbedHandler, catalogue=catalogue, models=models, quotas=quotas)
     execute_agent = providers.Singleton(
         ExecuteAgentHandler, catalogue=catalogue, engine=run_engine, turns=session_turns
     )

@@ -200,6 +200,35 @@ async def test_a_budget_in_money_takes_no_model_without_a_price(setup: Setup) ->
     assert answers == sorted(answers)
 
 
+async def embedded(setup: Setup, text: str = "one two three") -> httpx.Response:
+    body = {"model": "demo", "input": text}
+    return await setup.runtime.http.post("/v1/embeddings", json=body)
+
+
+async def test_embeddings_count_against_limits_too(setup: Setup) -> None:
+    rates = {"requests_per_minute": 2, "tokens_per_minute": 1_000, "concurrent_runs": 1}
+    await setup.put("/v1/limits/project/default", rates)
+    first, second, refused = [await embedded(setup) for _ in range(3)]
+
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert first.headers["x-ratelimit-remaining-requests"] == "1"
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
+async def test_embeddings_are_paid_from_budgets(setup: Setup) -> None:
+    path = "/v1/limits/project/default"
+    await setup.put(path, {"budget": {"cost_usd": 0.000003}})
+    unpriced = await embedded(setup)
+    await setup.put("/v1/prices/demo/demo", {"input": 1, "output": 0})
+    first, refused = [await embedded(setup) for _ in range(2)]
+    budget = (await setup.runtime.get(path))["budget"]
+
+    assert (unpriced.status_code, unpriced.json()["error"]["code"]) == (403, "model_unpriced")
+    assert (first.status_code, refused.status_code) == (200, 429)
+    assert refused.json()["error"]["code"] == "insufficient_quota"
+    assert budget["spent_tokens"] == first.json()["usage"]["total_tokens"] == 3
+
+
 async def test_what_is_no_limit_is_refused(setup: Setup) -> None:
     for path, body, status in (
         ("limits/project/default", {}, 400),

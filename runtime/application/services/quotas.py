@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from runtime.application.services.metering import Purse
 from runtime.application.services.rulebook import PriceOf, RuleBook
 from runtime.domain.entities.limits import usage_of
-from runtime.domain.errors import DatabaseUnavailable, LimitReached, RequestTooLarge
+from runtime.domain.errors import DatabaseUnavailable, LimitReached, ModelUnpriced, RequestTooLarge
 from runtime.domain.repositories.limits import Ledger
 from runtime.domain.services.quotas import LEASE_S, Asked, RateLimiter, Window
 from runtime.domain.value_objects.chat import Usage
@@ -137,10 +137,19 @@ class Quotas:
         slot = await self._begun(asked) if rates else 0
         return Grant(self._limiter, asked, slot, reserved, purses)
 
+    def check_price(self, grant: Grant | None, project: ProjectId, model: str) -> None:
+        """Raises ModelUnpriced where a budget in money pays for a model without a price."""
+        in_money = grant and any(purse.budget.cost is not None for purse in grant.purses)
+        if in_money and self.price_of(project)(model) is None:
+            raise ModelUnpriced(model)
+
     async def charge(
         self, caller: Principal, line_id: LineId | None, usage: Usage, model: str
     ) -> None:
-        """For what is no run, and has no record. `model` is `provider/name`."""
+        """For what is no run, and has no record. `model` is `provider/name`.
+
+        Raises DatabaseUnavailable.
+        """
         price = self.price_of(caller.project_id)(model)
         cost = rounded(price.of(usage)) if price else None
         day = self._now().date()

@@ -77,6 +77,9 @@ class ModelService(Protocol):
         Raises EmbeddingModelNotFound, and what `stream` raises.
         """
 
+    def embedder(self, model: str) -> str:
+        """What `embed` calls, as `provider/name`. Raises EmbeddingModelNotFound."""
+
     def is_embedder(self, model: str) -> bool:
         """Whether the name alone says that it is an embedding model. Others may be one too, of
         the default provider."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from runtime.domain.errors import InvalidValue
-from runtime.domain.value_objects.chat import Usage
+from runtime.domain.value_objects.chat import Usage, estimated_tokens
 
 MAX_INPUTS = 2_048
 MAX_TOKENS = 8_192
@@ -50,6 +50,11 @@ def check_inputs(inputs: Sequence[EmbeddingInput]) -> None:
             "most in one request.",
             param="input",
         )
+
+
+def expected_tokens(inputs: Sequence[EmbeddingInput]) -> int:
+    """Of all of them, where nobody has counted."""
+    return sum(estimated_tokens(len(e)) if isinstance(e, str) else len(e) for e in inputs)
 
 
 def tokens_of(input: EmbeddingInput, characters_per_token: int) -> int:

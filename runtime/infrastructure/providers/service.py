@@ -168,6 +168,10 @@ class PooledModelService:
         finally:
             watch.ended(tally.end())
 
+    def embedder(self, model: str) -> str:
+        name, _, its_model = self._embedder(model)
+        return f"{name}/{its_model}"
+
     def is_embedder(self, model: str) -> bool:
         name = model.partition("/")[0]
         default = self._resolve(None)[0]

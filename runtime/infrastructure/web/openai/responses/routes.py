@@ -79,6 +79,8 @@ async def create_response(
     run goes on without you and can be read, streamed and cancelled by its id."""
     body.check_supported()
     command = body.command(caller)
+    # Its first events name what goes on without the client.
+    request.state.goes_on = command.background
     if command.background or command.stream:
         begun = await unless_disconnected(request, _begin(request, create, command))
         if begun.reader is None:
