@@ -2,6 +2,8 @@
 
 import json
 import re
+from array import array
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -69,7 +71,7 @@ def check_answer(method: str, path: str, status: int, body: bytes) -> None:
     elif not body.startswith(b"{"):
         check_stream(body)
     elif name:
-        check(name, _without_platform_metadata(json.loads(body)))
+        check(name, _with_numbers(_without_platform_metadata(json.loads(body))))
 
 
 def check_stream(body: bytes) -> None:
@@ -136,6 +138,15 @@ def _without_platform_metadata(body: dict[str, Any]) -> dict[str, Any]:
     """The one field that means something else: docs/decisions/0005-metadata-in-chat-answers.md."""
     if "agent_id" in (body.get("metadata") or ()):
         return {key: value for key, value in body.items() if key != "metadata"}
+    return body
+
+
+def _with_numbers(body: dict[str, Any]) -> dict[str, Any]:
+    """The schema has no word of `encoding_format: base64`, which every SDK asks for."""
+    data = body.get("data")
+    for each in data if isinstance(data, list) else ():
+        if isinstance(each.get("embedding"), str):
+            each["embedding"] = list(array("f", b64decode(each["embedding"], validate=True)))
     return body
 
 
