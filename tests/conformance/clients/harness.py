@@ -99,13 +99,14 @@ def raised(kind: type[Exception], call: Callable[[], Any]) -> Any:  # noqa: ANN4
 def main() -> None:
     wanted = sys.argv[1:] or list(_features)
     signal.signal(signal.SIGALRM, _too_long)
-    for name in wanted:
-        signal.alarm(LONGEST_S)
-        try:
-            result = _features[name]()
-            if inspect.iscoroutine(result):
-                asyncio.run(result)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever a client raises is the outcome
-            tell(name, "failed", _where(error))
-        else:
-            tell(name, "ok")
+    with asyncio.Runner() as loop:  # one for all: clients keep connections
+        for name in wanted:
+            signal.alarm(LONGEST_S)
+            try:
+                result = _features[name]()
+                if inspect.iscoroutine(result):
+                    loop.run(result)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - an outcome
+                tell(name, "failed", _where(error))
+            else:
+                tell(name, "ok")

@@ -17,7 +17,7 @@ from pydantic_ai import (
     ToolOutput,
 )
 from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
-from pydantic_ai.exceptions import ModelRateLimitError, ModelRequestTimeout, ModelTimeoutError
+from pydantic_ai.exceptions import ModelRateLimitError, ModelTimeoutError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -252,7 +252,7 @@ def retry():
 @feature("timeout")
 def timeout():
     raised(
-        (ModelTimeoutError, ModelRequestTimeout),
+        ModelTimeoutError,
         lambda: agent(UPSTREAM).run_sync("fault:slow-headers", model_settings={"timeout": 0.5}),
     )
 
