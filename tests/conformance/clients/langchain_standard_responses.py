@@ -1,0 +1,11 @@
+from langchain_standard import SKIPPED, Standard, main
+
+
+class TestResponses(Standard):
+    options = {"use_responses_api": True}
+    supports_image_tool_message = True
+    supports_pdf_tool_message = True
+
+
+if __name__ == "__main__":
+    main(__file__)
