@@ -1,6 +1,6 @@
 """LangChain's standard tests for chat models, each told as a feature.
 
-A test has several cases: it works when all do. What is skipped has its reason in SKIPPED, or fails.
+A test has several cases: it works when all do. What the suite skips has a reason here, or fails.
 """
 
 import os
@@ -31,7 +31,8 @@ class Standard(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self):
-        return {"model": DEMO, "max_retries": 0, "timeout": 20, **self.options}
+        # With another base URL than OpenAI's, ChatOpenAI asks for usage in a stream only if told.
+        return {"model": DEMO, "max_retries": 0, "timeout": 20, "stream_usage": True, **self.options}
 
     supports_json_mode = True
     supports_image_inputs = True
@@ -54,7 +55,8 @@ class Standard(ChatModelIntegrationTests):
 class Outcomes:
     """A pytest plugin."""
 
-    def __init__(self):
+    def __init__(self, skipped):
+        self.skipped = skipped
         self.reports = defaultdict(list)
 
     def pytest_runtest_logreport(self, report):
@@ -69,16 +71,19 @@ class Outcomes:
                 tell(name, "failed", f"{broken[0].nodeid}\n{broken[0].longreprtext[-1500:]}")
             elif all(report.passed for report in reports):
                 tell(name, "ok")
-            elif name in SKIPPED:
-                tell(name, "absent", SKIPPED[name])
+            elif name in self.skipped:
+                tell(name, "absent", self.skipped[name])
             else:
                 tell(name, "failed", f"skipped: {reports[0].longrepr}")
 
 
-def main(script):
-    outcomes = Outcomes()
+def main(script, **skipped):
+    outcomes = Outcomes({**SKIPPED, **skipped})
     here = os.path.dirname(script)
     quiet = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, f"--confcutdir={here}"]
     expression = ["-k", " or ".join(sys.argv[1:])] if sys.argv[1:] else []
-    pytest.main([script, *quiet, "-o", "asyncio_mode=auto", *expression], plugins=[outcomes])
+    # One loop for all: the client keeps its connections.
+    wanted = ("mode=auto", "default_fixture_loop_scope=session", "default_test_loop_scope=session")
+    loops = [f"--override-ini=asyncio_{each}" for each in wanted]
+    pytest.main([script, *quiet, *loops, *expression], plugins=[outcomes])
     outcomes.tell()

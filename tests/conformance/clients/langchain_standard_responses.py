@@ -1,4 +1,4 @@
-from langchain_standard import SKIPPED, Standard, main
+from langchain_standard import Standard, main
 
 
 class TestResponses(Standard):
@@ -8,4 +8,4 @@ class TestResponses(Standard):
 
 
 if __name__ == "__main__":
-    main(__file__)
+    main(__file__, test_audio_inputs="The Responses API takes no audio.")
