@@ -47,7 +47,12 @@ def get_time(city: str) -> str:
 
 
 def agent(
-    name=DEMO, kind=OpenAIChatCompletionsModel, api_key=None, max_retries=0, settings=None, **options
+    name=DEMO,
+    kind=OpenAIChatCompletionsModel,
+    api_key=None,
+    max_retries=0,
+    settings=None,
+    **options,
 ):
     client = AsyncOpenAI(api_key=api_key, max_retries=max_retries, timeout=30)
     model = kind(model=name, openai_client=client)
@@ -214,6 +219,14 @@ async def stop():
     assert result.final_output.strip().endswith("6")
 
 
+@feature("logprobs")
+async def logprobs():
+    settings = {"top_logprobs": 1, "extra_args": {"logprobs": True}}
+    result = await ask(agent(settings=settings), "count to 3")
+    tokens = result.raw_responses[0].output[0].content[0].logprobs
+    assert "".join(token.token for token in tokens) == result.final_output
+
+
 @feature("sampling")
 async def sampling():
     able = agent(settings={"temperature": 0.2, "top_p": 0.9, "extra_args": {"seed": 7}})
@@ -340,7 +353,7 @@ async def idempotency():
     await refused(openai.UnprocessableEntityError, able, "Other")
 
 
-absent("The Agents SDK does not hand these on.", "logprobs", "choices", "json_object")
+absent("The Agents SDK has no setting and no result for it.", "choices", "json_object")
 absent(
     "The Agents SDK leads to no such route.",
     *("models", "embeddings", "responses_background", "responses_stored"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from uuid import uuid4
 
 import instructor
@@ -24,6 +25,9 @@ class City(BaseModel):
 
 class Answer(BaseModel):
     answer: str = Field(description="What was said.")
+
+
+EVERY = Iterable[City | Answer]
 
 
 def able(mode=Mode.JSON_SCHEMA, api_key=None, max_retries=0, **options):
@@ -82,6 +86,14 @@ def usage():
     assert whole.usage.completion_tokens > 0
 
 
+@feature("stream_usage")
+def stream_usage():
+    *_, last = ask(
+        "count to 10", response_model=None, stream=True, stream_options={"include_usage": True}
+    )
+    assert last.usage.completion_tokens >= 10
+
+
 @feature("system")
 def system():
     for role in ("system", "developer"):
@@ -123,6 +135,12 @@ def tool_stream():
         model=DEMO, messages=messages, response_model=City
     )
     assert last.model_dump() == CITY
+
+
+@feature("tool_parallel")
+def tool_parallel():
+    found = ask("The City and the Answer", client=able(Mode.PARALLEL_TOOLS), response_model=EVERY)
+    assert [type(each).__name__ for each in found] == ["City", "Answer"]
 
 
 @feature("tool_choice")
@@ -169,6 +187,25 @@ def images():
 def length():
     error = raised(Exception, lambda: ask(OSLO, response_model=City, max_tokens=1))
     assert "max_tokens" in str(error) or "length" in str(error), error
+
+
+@feature("stop")
+def stop():
+    answer = ask("count to 50", response_model=None, stop=["7"])
+    assert answer.choices[0].message.content.strip().endswith("6")
+
+
+@feature("logprobs")
+def logprobs():
+    choice = ask("count to 3", response_model=None, logprobs=True, top_logprobs=1).choices[0]
+    tokens = choice.logprobs.content
+    assert "".join(token.token for token in tokens) == choice.message.content
+
+
+@feature("choices")
+def choices():
+    answer = ask("Hello", response_model=None, n=3)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
 
 
 @feature("sampling")
@@ -233,10 +270,27 @@ def broken_stream():
 
 @feature("responses")
 def responses():
+    answer, whole = able(Mode.RESPONSES_TOOLS).responses.create_with_completion(
+        model=DEMO, input=OSLO, response_model=City
+    )
+    assert answer.model_dump() == CITY
+    assert whole.status == "completed"
+
+
+@feature("responses_structured")
+def responses_structured():
     answer = able(Mode.RESPONSES_TOOLS).responses.create(
         model=DEMO, input=OSLO, response_model=City
     )
     assert answer.model_dump() == CITY
+
+
+@feature("responses_stream")
+def responses_stream():
+    *_, last = able(Mode.RESPONSES_TOOLS).responses.create_partial(
+        model=DEMO, input=OSLO, response_model=City
+    )
+    assert last.model_dump() == CITY
 
 
 @feature("session")
@@ -253,14 +307,10 @@ def idempotency():
     assert one.id == other.id
 
 
-absent("Instructor gives objects, without these.", "stream_usage", "logprobs", "choices", "stop")
-absent(
-    "Instructor calls no tools; it makes one of the schema that it asks for.",
-    *("tool_parallel", "tool_result", "responses_tools"),
-)
+absent("Instructor runs no tools and sends no results.", "tool_result", "responses_tools")
 absent(
     "Instructor leads to no such route; the OpenAI SDK that it stands on does.",
-    *("models", "embeddings", "stored", "responses_stream", "responses_previous"),
-    *("responses_structured", "responses_background", "responses_stored", "conversations"),
+    *("models", "embeddings", "stored", "responses_previous", "responses_background"),
+    *("responses_stored", "conversations"),
 )
 main()

@@ -23,7 +23,7 @@ SAMPLES = {".pdf": b"%PDF-1.4\n%%EOF\n", ".wav": b"RIFF$\0\0\0WAVEfmt "}
 class Standard(ChatModelIntegrationTests):
     """Every property that is not said to be missing below is claimed."""
 
-    options: dict[str, object] = {}
+    by_responses = False
 
     @property
     def chat_model_class(self):
@@ -32,7 +32,13 @@ class Standard(ChatModelIntegrationTests):
     @property
     def chat_model_params(self):
         # With another base URL than OpenAI's, ChatOpenAI asks for usage in a stream only if told.
-        return {"model": DEMO, "max_retries": 0, "timeout": 20, "stream_usage": True, **self.options}
+        return {
+            "model": DEMO,
+            "max_retries": 0,
+            "timeout": 20,
+            "stream_usage": True,
+            **self.options,
+        }
 
     supports_json_mode = True
     supports_image_inputs = True

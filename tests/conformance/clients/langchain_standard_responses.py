@@ -2,7 +2,7 @@ from langchain_standard import Standard, main
 
 
 class TestResponses(Standard):
-    options = {"use_responses_api": True}
+    by_responses = True
     supports_image_tool_message = True
     supports_pdf_tool_message = True
 

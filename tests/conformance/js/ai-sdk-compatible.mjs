@@ -15,7 +15,7 @@ const provider = (apiKey) =>
   })
 const agents = provider(API_KEY)
 
-chatFeatures({ model: agents, withKey: provider })
+chatFeatures({ model: agents, withKey: provider, provider: 'agents' })
 
 feature('embeddings', async () => {
   const model = agents.embeddingModel('text-embedding-3-small')

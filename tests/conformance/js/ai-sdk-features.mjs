@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { APICallError, Output, RetryError, generateText, isStepCount, streamText, tool } from 'ai'
+import OpenAI from 'openai'
 import { z } from 'zod'
 import { DEMO, PIXEL, REACT, UPSTREAM, absent, feature, raised, unique } from './harness.mjs'
 
@@ -24,8 +25,9 @@ async function deltas(result) {
   return found
 }
 
-// `model(name)` is a chat model, `withKey(key)(name)` one with another key.
-export function chatFeatures({ model, withKey }) {
+// `model(name)` is a chat model, `withKey(key)(name)` one with another key; `provider` is the name
+// of its options.
+export function chatFeatures({ model, withKey, provider }) {
   const ask = (prompt, more = {}) =>
     generateText({ model: model(DEMO), prompt, ...once, ...more })
   const stream = (prompt, more = {}) =>
@@ -162,6 +164,12 @@ export function chatFeatures({ model, withKey }) {
     assert.equal((await ask('Hello', more)).text, (await ask('Hello', more)).text)
   })
 
+  feature('stored', async () => {
+    const answer = await ask(unique('kept'), { providerOptions: { [provider]: { store: true } } })
+    const found = await new OpenAI().chat.completions.retrieve(answer.response.id)
+    assert.equal(found.choices[0].message.content, answer.text)
+  })
+
   feature('unknown_model', async () => {
     const error = await refused(() => ask('Hello', { model: model('nobody') }))
     assert.equal(error.statusCode, 404)
@@ -231,6 +239,6 @@ export function chatFeatures({ model, withKey }) {
   absent('The AI SDK asks for one answer at a time.', 'choices')
   absent(
     'The AI SDK leads to no such route.',
-    ...['models', 'stored', 'responses_stored', 'responses_background'],
+    ...['models', 'responses_stored', 'responses_background'],
   )
 }

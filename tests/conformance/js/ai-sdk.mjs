@@ -13,7 +13,7 @@ const responses = agents.responses(DEMO)
 const ask = (prompt, more = {}) =>
   generateText({ model: responses, prompt, maxRetries: 0, ...more })
 
-chatFeatures({ model: agents.chat, withKey: (key) => provider(key).chat })
+chatFeatures({ model: agents.chat, withKey: (key) => provider(key).chat, provider: 'openai' })
 
 feature('logprobs', async () => {
   const options = { providerOptions: { openai: { logprobs: 1 } } }
