@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench load profile lock clean
+.PHONY: help run test check conformance bench load profile lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -10,6 +10,7 @@ help:
 	@echo "make run     start the runtime on http://127.0.0.1:8000 (PORT=9000 make run for another port)"
 	@echo "make test    run the tests"
 	@echo "make check   ruff, mypy --strict, import contracts, tests"
+	@echo "make conformance  try every client, write docs/compatibility.md"
 	@echo "make bench   measure against the floor and a minimal handler"
 	@echo "make profile show where the CPU of a request goes"
 	@echo "make load    500 streams at once, then 10,000 requests of which some leave and some fail"
@@ -50,6 +51,9 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
+conformance: $(VENV)/.dev
+	$(BIN)/python -m tests.conformance
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks
 
@@ -66,6 +70,9 @@ lock: $(BIN)/uv
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
 	$(COMPILE) pyproject.toml requirements/build.in -c requirements/dev.txt -o requirements/run.txt
+	for name in openai2 openai3; do \
+		$(COMPILE) requirements/conformance-$$name.in -o requirements/conformance-$$name.txt || exit 1; done
+	cd tests/conformance/js && npm install --package-lock-only --no-audit --no-fund
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-conformance tests/conformance/js/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

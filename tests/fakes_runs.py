@@ -139,6 +139,9 @@ class OnlyDemo(ModelService):
     async def embed(self, call: EmbeddingCall) -> Embeddings:
         raise EmbeddingModelNotFound(call.model)
 
+    def embedder(self, model: str) -> str:
+        raise EmbeddingModelNotFound(model)
+
     def is_embedder(self, model: str) -> bool:
         return False
 

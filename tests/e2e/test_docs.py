@@ -6,6 +6,7 @@ The words after a fence's language say what becomes of the block:
 `text output`             what the last block printed; … stands for anything
 `json output`             the same, of which these fields have these values
 `json config=TEMPLATE`    is a valid configuration, and an agent of it answers
+`… with=CLIENT`           is left to `make conformance`, which has that client's environment
 """
 
 import asyncio
@@ -13,8 +14,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,37 +23,15 @@ from runtime.domain import errors
 from runtime.domain.errors import DomainError
 from runtime.infrastructure.web.errors import STATUS
 from tests.e2e.server import Served, serving
+from tests.pages import ADDRESS, FENCE, ROOT, Block, blocks
 
-ROOT = Path(__file__).parents[2]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 PATH = re.compile(r"`((?:docs|examples|migrations|requirements|runtime|tests)/[\w./-]*\w)`")
-ADDRESS = "http://127.0.0.1:8000"
 TOKEN = "only-a-token-of-the-tests"
-
-
-@dataclass(frozen=True)
-class Block:
-    language: str
-    words: tuple[str, ...]
-    text: str
-
-    def option(self, name: str) -> str | None:
-        found = (
-            word.removeprefix(f"{name}=") for word in self.words if word.startswith(f"{name}=")
-        )
-        return next(found, None)
-
-
-def blocks(page: Path) -> Iterator[Block]:
-    for language, words, text in FENCE.findall(page.read_text()):
-        block = Block(language, tuple(words.split()), text)
-        if block.words:
-            yield block
 
 
 def name_of(page: Path) -> str:
@@ -76,7 +53,7 @@ class Reader:
         elif template := block.option("config"):
             await self._try(template, json.loads(block.text))
         elif block.words == ("output",):
-            self._compare(block)
+            block.compare(self._printed)
         else:
             assert block.words == ("run",), f"{block.words} means nothing here"
             await self._run(block)
@@ -118,33 +95,6 @@ class Reader:
         out, problems = (text.decode() for text in await process.communicate())
         assert process.returncode == 0, f"{block.text}\n{out}\n{problems}"
         self._printed = out.replace(self._runtime.url, ADDRESS)
-
-    def _compare(self, block: Block) -> None:
-        if block.language == "json":
-            check_part(json.loads(block.text), json.loads(self._printed))
-        else:
-            assert fits(block.text, self._printed), f"{block.text}\nis not\n{self._printed}"
-
-
-def fits(shown: str, found: str) -> bool:
-    pattern = ".*".join(map(re.escape, " ".join(shown.split()).split("…")))
-    return re.fullmatch(pattern, " ".join(found.split())) is not None
-
-
-def check_part(shown: object, found: object) -> None:
-    match shown, found:
-        case dict(), dict():
-            assert shown.keys() <= found.keys()
-            for name, value in shown.items():
-                check_part(value, found[name])
-        case list(), list():
-            assert len(shown) == len(found)
-            for one, other in zip(shown, found, strict=True):
-                check_part(one, other)
-        case str(), str():
-            assert fits(shown, found), f"{shown} is not {found}"
-        case _:
-            assert shown == found
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if [*blocks(page)]], ids=name_of)

@@ -215,6 +215,8 @@ async def test_it_answers_in_json_where_that_is_asked_for() -> None:
 
     answer = json.loads(await says(user("Hello"), options=options))
     assert answer["answer"].startswith("[demo] You said: “Hello”.")
+    asked = "JSON with 'title', 'body' and 'tags' keys"
+    assert [*json.loads(await says(user(asked), options=options))] == ["title", "body", "tags"]
 
 
 async def test_it_fills_a_schema() -> None:

@@ -12,8 +12,9 @@ There, or wherever nothing is scripted, the request itself says what to do: a mo
 `fault-NAME`, or `fault:NAME` in the last user message. Names are the keys of `faults.BY_NAME`:
 
     N (any HTTP status), rate-limited, quota, burst (two 503, then a normal answer, for every
-    different message), slow-headers, silent-headers, stall, cut, reset, no-finish, no-done,
-    garbage, garbage-json, error-event, huge-line, bytewise, redirect, cut-tool-call
+    different message), busy (one 429, then a normal answer, likewise), slow-headers,
+    silent-headers, stall, cut, reset, no-finish, no-done, garbage, garbage-json, error-event,
+    huge-line, bytewise, redirect, cut-tool-call
 
 A normal answer is an echo: `You said: …`, word by word, with usage counted in words. It honours
 `max_tokens`, `max_completion_tokens` and `stop`. Where tools are offered and the last user message

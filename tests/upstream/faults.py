@@ -41,6 +41,12 @@ async def burst(exchange: Exchange) -> None:
     await (status(503) if ill else echo)(exchange)
 
 
+async def busy(exchange: Exchange) -> None:
+    """One rate limit, then an answer, counted by message."""
+    early = exchange.upstream.nth_try(last_user_text(exchange.json)) == 1
+    await (rate_limited(Retry_After="1") if early else echo)(exchange)
+
+
 async def slow_headers(exchange: Exchange) -> None:
     await exchange.hang()
 
@@ -166,6 +172,7 @@ BY_NAME: dict[str, Behaviour] = {
     "rate-limited": rate_limited(Retry_After="1"),
     "quota": quota(),
     "burst": burst,
+    "busy": busy,
     "slow-headers": slow_headers,
     "silent-headers": silent_headers,
     "stall": stall(),

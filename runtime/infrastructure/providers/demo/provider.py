@@ -13,7 +13,7 @@ from runtime.infrastructure.providers.demo.calls import wanted_calls
 from runtime.infrastructure.providers.demo.embeddings import DIMENSIONS, MAX_DIMENSIONS, vector
 from runtime.infrastructure.providers.demo.schemas import as_text, instance
 from runtime.infrastructure.providers.demo.talk import answer, counted, last_user_text, returned
-from runtime.infrastructure.providers.demo.texts import Hints, count_words, words
+from runtime.infrastructure.providers.demo.texts import Hints, count_words, named_keys, words
 from runtime.infrastructure.providers.formats import EVERY_FORMAT
 
 _MODEL = "demo"
@@ -90,7 +90,8 @@ def _said(call: ModelCall) -> str:
     form: Any = call.options.response_format or {}
     match form.get("type"):
         case "json_object":
-            return as_text({"answer": text})
+            names = named_keys(last_user_text(messages)) or ["answer"]
+            return as_text(dict.fromkeys(names, text))
         case "json_schema":
             hints = Hints.of(last_user_text(messages))
             hints.text = text

@@ -16,6 +16,8 @@ _ARITHMETIC = re.compile(r"[-(\d.][-+*/%^()\d.\s\xd7\xf7]*[\d)]")
 _OPERATION = re.compile(r"[\d)]\s*[-+*/%^\xd7\xf7]+\s*\(*\s*-?[\d.]")
 _SIGNS = {0xD7: "*", 0xF7: "/", ord("^"): "**"}
 _QUOTED = re.compile(r"\"([^\"]+)\"|(?<!\w)'([^']+)'(?!\w)|“([^”]+)”|「([^」]+)」|`([^`]+)`")
+_LIST_OF_QUOTED = r"(?:[\"'`]\w+[\"'`](?:\s*,\s*|\s+)(?:and\s+)?)+"
+_KEYS = re.compile(rf"({_LIST_OF_QUOTED})(?:as\s+)?(?:keys?|fields?|properties)\b", re.IGNORECASE)
 _NAME = re.compile(r"(?<![.!?:\n])(?<!^)\s([A-Z][\w'-]*(?:\s[A-Z][\w'-]*)*)")
 _FIRST_PERSON = ("I", "I'm", "I'd", "I'll", "I've")
 
@@ -47,6 +49,12 @@ def json_object(text: str) -> dict[str, object] | None:
         if isinstance(found, dict):
             return found
     return None
+
+
+def named_keys(text: str) -> list[str]:
+    """Of a JSON object that is asked for: *with 'name' and 'age' keys*."""
+    found = _KEYS.search(text[:LONGEST_LOOKED_AT])
+    return re.findall(r"\w+(?=[\"'`])", found.group(1)) if found else []
 
 
 @dataclass(slots=True)

@@ -1,0 +1,56 @@
+from tests.conformance.page import Column, failures, page
+from tests.conformance.suite import CLIENTS, STANDARD, Outcome
+from tests.pages import blocks
+
+OK = Outcome("ok")
+ROWS = {"Chat": {"chat": "answer", "stream": "streamed answer"}, "More": {"models": "list"}}
+TITLES = {name: title for rows in ROWS.values() for name, title in rows.items()}
+
+
+def column(title: str = "SDK", **outcomes: Outcome) -> Column:
+    return Column(title, "`sdk` 1.0", outcomes)
+
+
+def test_a_page_has_a_row_for_every_feature_and_a_column_for_every_client() -> None:
+    every = {name: OK for name in TITLES}
+    text = page(ROWS, [column("One", **every), column("Two", **every)], [column(test_a=OK)])
+
+    assert "| | One | Two |" in text
+    assert "| streamed answer | ✓ | ✓ |" in text
+    assert "- Two: `sdk` 1.0" in text
+
+
+def test_a_reason_is_told_once_and_pointed_to_from_everywhere() -> None:
+    absent = Outcome("absent", "It has none.")
+    told = column(chat=OK, stream=absent, models=absent)
+    text = page(ROWS, [told], [column(test_a=OK)])
+
+    assert text.count("1. It has none.") == 1
+    assert text.count("<sup>1</sup>") == 2
+
+
+def test_what_a_script_does_not_tell_has_failed() -> None:
+    silent = column(chat=OK, stream=OK)
+
+    assert "| list | ✗ |" in page(ROWS, [silent], [column(test_a=OK)])
+    assert failures(list(TITLES), silent) == {"models": "the script told no outcome"}
+
+
+def test_a_feature_without_a_row_is_a_failure() -> None:
+    told = column(**{name: OK for name in TITLES}, typo=OK)
+
+    assert list(failures(list(TITLES), told)) == ["typo"]
+
+
+def test_the_same_outcomes_make_the_same_page() -> None:
+    one = column(chat=OK, stream=Outcome("absent", "a"), models=Outcome("absent", "b"))
+    other = column(models=Outcome("absent", "b"), stream=Outcome("absent", "a"), chat=OK)
+    standard = [column(test_a=OK)]
+
+    assert page(ROWS, [one], standard) == page(ROWS, [other], standard)
+
+
+def test_every_client_has_a_page_with_code_and_locked_versions() -> None:
+    for client in CLIENTS:
+        assert list(blocks(client.page, client=client.name)), client.name
+    assert all(client.versions for client in (*CLIENTS, *STANDARD))
