@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from runtime.application.services.background import BackgroundRuns, Pace, Reader
-from runtime.application.services.engine import Execution
+from runtime.application.services.execution import Execution
 from runtime.domain.entities.responses import Response, ResponseStatus, response_id
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.errors import ConcurrentChange, Draining, ResponseNotFound, UpstreamFailed

@@ -11,8 +11,10 @@ import pytest
 from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.services.admission import Admission
 from runtime.application.services.channel import AHEAD
-from runtime.application.services.engine import Engine, Execution, RunKeeper
+from runtime.application.services.engine import Engine
+from runtime.application.services.execution import Execution
 from runtime.application.services.instances import InstanceCache
+from runtime.application.services.keepers import RunKeeper
 from runtime.application.services.recorder import RunRecorder
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run, RunStatus

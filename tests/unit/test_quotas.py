@@ -11,7 +11,8 @@ import pytest
 
 from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.services.admission import Admission
-from runtime.application.services.engine import Engine, Execution, expected_tokens
+from runtime.application.services.engine import Engine, expected_tokens
+from runtime.application.services.execution import Execution
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.quotas import STANDING, Quotas, duration
 from runtime.application.services.recorder import RunRecorder

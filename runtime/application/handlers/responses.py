@@ -9,7 +9,8 @@ from runtime.application.commands.runs import ExecuteAgent, SessionRef
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.services.background import BackgroundRun, BackgroundRuns, Reader
 from runtime.application.services.context import ResponseContext
-from runtime.application.services.engine import Execution, RunKeeper
+from runtime.application.services.execution import Execution
+from runtime.application.services.keepers import RunKeeper
 from runtime.domain.entities.responses import (
     End,
     Response,

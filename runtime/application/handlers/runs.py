@@ -4,7 +4,9 @@ from dataclasses import dataclass, replace
 from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.completions import CompletionKeeper
-from runtime.application.services.engine import Engine, Execution, RunKeeper
+from runtime.application.services.engine import Engine
+from runtime.application.services.execution import Execution
+from runtime.application.services.keepers import RunKeeper
 from runtime.application.services.sessions import SessionTurns
 from runtime.domain.entities.agents import Agent
 from runtime.domain.value_objects.memory import is_task_prompt

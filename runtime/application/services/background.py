@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from runtime.application.services.batches import Batches
-from runtime.application.services.engine import Execution, LoneKeeper
+from runtime.application.services.execution import Execution
+from runtime.application.services.keepers import LoneKeeper
 from runtime.domain.entities.responses import End, Response, end_of, open_items
 from runtime.domain.entities.runs import Run
 from runtime.domain.errors import (

@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import cast
 
 from runtime.application.commands.runs import ExecuteAgent
-from runtime.application.services.engine import RunKeeper
+from runtime.application.services.keepers import RunKeeper
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.runs import Run, RunStatus

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from runtime.application.commands.runs import ExecuteAgent, SessionRef
-from runtime.application.services.engine import LoneKeeper
 from runtime.application.services.histories import History, HistoryCache, load
+from runtime.application.services.keepers import LoneKeeper
 from runtime.application.services.session_holds import Hold, SessionDesk
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run, RunStatus

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.handlers.runs import ExecuteAgentHandler
-from runtime.application.services.engine import Execution
+from runtime.application.services.execution import Execution
 from runtime.domain.entities.runs import Run
 from runtime.domain.errors import Draining, InvalidValue
 from runtime.domain.events.runs import (

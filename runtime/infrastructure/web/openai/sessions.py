@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fastapi import Request
 
 from runtime.application.commands.runs import SessionRef
-from runtime.application.services.engine import Execution
+from runtime.application.services.execution import Execution
 from runtime.domain.errors import InvalidValue
 
 HEADER = "X-Session-Id"

@@ -1,0 +1,27 @@
+from collections.abc import Sequence
+from typing import Protocol
+
+from runtime.domain.entities.runs import Run
+from runtime.domain.events.runs import RunEvent
+from runtime.domain.unit_of_work import UnitOfWork
+
+
+class RunKeeper(Protocol):
+    """What a run leaves behind besides its record."""
+
+    async def keep(self, work: UnitOfWork, run: Run, events: Sequence[RunEvent]) -> None:
+        """Write how it ended, in a unit of work that all keepers of the run share.
+
+        `events` is everything that happened, without a terminal event: `run` tells the end. The
+        reader learns of the end after the commit; where a keeper raises, the run has failed.
+        """
+
+    async def release(self) -> None:
+        """Called once, after `keep`, whatever became of the run or of what was to be kept."""
+
+
+class LoneKeeper(RunKeeper):
+    """One that has a cheaper way to write where nobody else has anything to."""
+
+    async def keep_alone(self, run: Run, events: Sequence[RunEvent]) -> None:
+        """As `keep`, in a transaction of its own."""
