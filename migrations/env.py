@@ -6,13 +6,14 @@ from alembic import context
 from sqlalchemy import Connection
 
 from runtime.infrastructure.database import create_engine, migrating
-from runtime.infrastructure.repositories import agents, audit, keys, runs
+from runtime.infrastructure.repositories import agents, audit, idempotency, keys, runs
 from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.settings import Settings
 
 assert {
     agents.agents.metadata,
     audit.audit.metadata,
+    idempotency.idempotency_keys.metadata,
     keys.api_keys.metadata,
     runs.runs.metadata,
 } == {metadata}

@@ -5,18 +5,25 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from datetime import date, datetime
+from time import monotonic
 from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
+from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.keys import ApiKey
+from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
+from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
+from runtime.domain.entities.sessions import Session
 from runtime.domain.errors import (
     AgentExists,
     AgentNotFound,
     ConcurrentChange,
+    ConversationNotFound,
     InvalidValue,
+    ItemNotFound,
     KeyNotFound,
     NameTaken,
     RunNotFound,
@@ -28,16 +35,55 @@ from runtime.domain.repositories.agents import (
     AgentRepository,
 )
 from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
+from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
+from runtime.domain.repositories.sessions import (
+    Addition,
+    Operation,
+    SessionHolds,
+    SessionKey,
+    SessionLog,
+    SessionName,
+    SessionRepository,
+    TakeSession,
+)
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
-from runtime.domain.value_objects.ids import AgentId, AuditId, KeyId, LineId, RunId
+from runtime.domain.value_objects.ids import (
+    AgentId,
+    AuditId,
+    CompletionId,
+    ItemId,
+    KeyId,
+    LineId,
+    ResponseId,
+    RunId,
+    SessionId,
+)
+from runtime.domain.value_objects.items import AgentToolItem, Item, ReasoningItem
+from runtime.domain.value_objects.limits import Subject
+from runtime.domain.value_objects.memory import Placed
 from runtime.domain.value_objects.pages import Page
 from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
+from runtime.infrastructure.repositories.items import from_json, to_json
+from tests.fakes_completions import Kept, MemoryCompletionRepository
+from tests.fakes_limits import (
+    MemoryLimitRepository,
+    MemoryPriceRepository,
+    MemoryUsageRepository,
+    add_usage,
+)
+from tests.fakes_responses import (
+    LoggedEvent,
+    MemoryResponseRepository,
+    MemoryRunEventRepository,
+)
 
 T = TypeVar("T")
 
@@ -52,6 +98,15 @@ class Tables:
     audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
     keys: dict[KeyId, ApiKey] = field(default_factory=dict)
+    sessions: dict[SessionId, Session] = field(default_factory=dict)
+    session_items: dict[tuple[SessionId, int], Item] = field(default_factory=dict)
+    holds: dict[SessionId, tuple[str, float]] = field(default_factory=dict)
+    completions: dict[CompletionId, Kept] = field(default_factory=dict)
+    responses: dict[ResponseId, tuple[Response, datetime | None]] = field(default_factory=dict)
+    run_events: dict[tuple[RunId, int], LoggedEvent] = field(default_factory=dict)
+    limits: dict[Subject, LimitRule] = field(default_factory=dict)
+    prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
+    usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -70,7 +125,7 @@ class MemoryTransaction:
 
     def __init__(self, store: MemoryStore, scope: Scope) -> None:
         self.scope = scope
-        self.seen: list[Agent | AgentLine | ApiKey] = []
+        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule] = []
         self._store = store
         self._own: Tables | None = None
 
@@ -84,13 +139,16 @@ class MemoryTransaction:
             self._own = self._store.tables.copy()
         return self._own
 
-    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey) -> None:
+    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey | ChatCompletion | Response) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
         if not self.scope.sees_all and not self.mine(row):
             raise ValueError(f"a row of {row.owner_id} in a unit of somebody else")
 
-    def mine(self, row: Agent | AgentLine | AuditEntry | ApiKey | Run) -> bool:
+    def mine(
+        self,
+        row: Agent | AgentLine | AuditEntry | ApiKey | Run | Session | ChatCompletion | Response,
+    ) -> bool:
         return row.owner_id == self.scope.user_id
 
     def commit(self) -> None:
@@ -375,9 +433,209 @@ class MemoryRunLog(RunLog):
         rows = [replace(_checked(run), metadata=_json_copy(run.metadata)) for run in runs]
         async with self._store.writer:
             tables = self._store.tables.copy()
+            add_usage(tables, used_by(run for run in rows if run.id not in tables.runs))
             for run in rows:
                 tables.runs.setdefault(run.id, run)
             self._store.tables = tables
+
+
+class MemorySessionRepository(SessionRepository):
+    def __init__(self, transaction: MemoryTransaction) -> None:
+        self._transaction = transaction
+        self._scope = transaction.scope
+
+    async def add(self, session: Session, holder: str | None = None, for_s: float = 0) -> bool:
+        if not self._transaction.mine(session):
+            raise ValueError("a session of somebody else")
+        _checked(session)
+        if len(session.name or "") > MAX_KEY:
+            raise InvalidValue("An identifier is too long.", param="name")
+        tables = await self._transaction.writing()
+        if session.id in tables.sessions:
+            return False
+        if session.line_id and session.name:
+            taken = await self.find(SessionName(session.line_id, session.name))
+            if taken is not None:
+                return False
+        tables.sessions[session.id] = session
+        if holder:
+            tables.holds[session.id] = (holder, monotonic() + for_s)
+        return True
+
+    async def find(self, key: SessionKey) -> Session | None:
+        return next(
+            (
+                session
+                for session in self._transaction.ours(self._transaction.tables.sessions.values())
+                if self._is(session, key)
+            ),
+            None,
+        )
+
+    async def get(self, id: SessionId) -> Session:
+        session = await self.find(id)
+        if session is None:
+            raise ConversationNotFound(id)
+        return session
+
+    async def hold(self, key: SessionKey, holder: str, for_s: float) -> Session | None:
+        tables = await self._transaction.writing()
+        session = await self.find(key)
+        if session is None or tables.holds.get(session.id, ("", 0.0))[1] > monotonic():
+            return None
+        tables.holds[session.id] = (holder, monotonic() + for_s)
+        return session
+
+    async def write(self, session: Session, holder: str, addition: Addition, at: datetime) -> None:
+        tables = await self._transaction.writing()
+        stored = await self.find(session.id)
+        if stored is None or tables.holds.get(session.id, ("", 0.0))[0] != holder:
+            raise ConcurrentChange(f"Conversation '{session.id}'")
+        del tables.holds[session.id]
+        start = session.length if addition.cut is None else addition.cut
+        for place in [place for place in tables.session_items if place[0] == session.id]:
+            if place[1] >= start:
+                del tables.session_items[place]
+        for position, item in enumerate(addition.items, start):
+            tables.session_items[session.id, position] = from_json(_json_copy(to_json(item)))
+        told = addition.summary is not None
+        tables.sessions[session.id] = replace(
+            stored,
+            revision=holder,
+            updated_at=at,
+            length=start + len(addition.items),
+            summary=addition.summary or "" if told else session.summary,
+            summarised=addition.summarised if told else session.summarised,
+        )
+
+    async def release(self, id: SessionId, holder: str) -> None:
+        tables = await self._transaction.writing()
+        if tables.holds.get(id, ("", 0.0))[0] == holder:
+            del tables.holds[id]
+
+    async def set_metadata(self, id: SessionId, metadata: Mapping[str, str], at: datetime) -> None:
+        tables = await self._transaction.writing()
+        session = await self.get(id)
+        changed = replace(session, metadata=_json_copy(metadata), updated_at=at)
+        tables.sessions[id] = changed
+
+    async def remove(self, id: SessionId) -> None:
+        tables = await self._transaction.writing()
+        await self.get(id)
+        _forget_sessions(tables, [id])
+
+    async def latest(self, id: SessionId, limit: int | None, *, since: int = 0) -> Sequence[Placed]:
+        read = [
+            placed
+            for placed in self._items(id)
+            if placed.position >= since
+            and not isinstance(placed.item, ReasoningItem | AgentToolItem)
+        ]
+        return read if limit is None else read[-limit:]
+
+    async def item(self, id: SessionId, item: ItemId) -> Placed:
+        for placed in self._items(id):
+            if placed.item.id == item:
+                return placed
+        raise ItemNotFound(item)
+
+    async def items(
+        self, id: SessionId, *, limit: int, after: ItemId | None, newest_first: bool
+    ) -> Sequence[Placed]:
+        found = self._items(id)
+        if newest_first:
+            found.reverse()
+        if after is not None:
+            found = found[found.index(await self.item(id, after)) + 1 :]
+        return found[:limit]
+
+    async def remove_item(self, session: Session, holder: str, item: ItemId, at: datetime) -> None:
+        placed = await self.item(session.id, item)
+        await self.write(session, holder, Addition(()), at)
+        del (await self._transaction.writing()).session_items[session.id, placed.position]
+
+    def _items(self, id: SessionId) -> list[Placed]:
+        tables = self._transaction.tables
+        session = tables.sessions.get(id)
+        if session is None or not self._is(session, id):
+            return []
+        places = sorted(place for place in tables.session_items if place[0] == id)
+        return [Placed(place[1], tables.session_items[place]) for place in places]
+
+    def _is(self, session: Session, key: SessionKey) -> bool:
+        mine = self._transaction.mine(session)
+        if isinstance(key, SessionName):
+            return mine and (session.line_id, session.name) == (key.line_id, key.name)
+        ours = session.project_id == self._scope.project_id
+        return session.id == key and ours and (mine or self._scope.administers)
+
+
+class MemorySessionLog(SessionLog):
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def apply(self, operations: Sequence[Operation]) -> Sequence[object]:
+        return [await self._one(each) for each in operations]
+
+    async def _one(self, operation: Operation) -> object:
+        transaction = MemoryTransaction(self._store, operation.scope)
+        sessions = MemorySessionRepository(transaction)
+        try:
+            if isinstance(operation, TakeSession):
+                taken = await self._take(sessions, operation)
+                transaction.commit()
+                return taken
+            await sessions.write(
+                operation.session, operation.holder, operation.addition, operation.at
+            )
+            transaction.commit()
+            return True
+        except ConcurrentChange:
+            return False
+        finally:
+            transaction.close()
+
+    async def _take(self, sessions: SessionRepository, take: TakeSession) -> object:
+        found = await sessions.hold(take.key, take.holder, take.for_s)
+        if found is not None or await sessions.find(take.key):
+            return found
+        if take.begin is None:
+            return ConversationNotFound(take.key)
+        return take.begin if await sessions.add(take.begin, take.holder, take.for_s) else None
+
+
+class MemorySessionHolds(SessionHolds):
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def renew(self, holders: Mapping[SessionId, str], for_s: float) -> None:
+        async with self._store.writer:
+            tables = self._store.tables.copy()
+            for id, holder in holders.items():
+                if tables.holds.get(id, ("", 0.0))[0] == holder:
+                    tables.holds[id] = (holder, monotonic() + for_s)
+            self._store.tables = tables
+
+    async def prune(self, before: datetime) -> int:
+        async with self._store.writer:
+            tables = self._store.tables.copy()
+            unused = [
+                session.id
+                for session in tables.sessions.values()
+                if session.updated_at < before
+                and tables.holds.get(session.id, ("", 0.0))[1] < monotonic()
+            ]
+            _forget_sessions(tables, unused)
+            self._store.tables = tables
+            return len(unused)
+
+
+def _forget_sessions(tables: Tables, ids: Sequence[SessionId]) -> None:
+    for id in ids:
+        del tables.sessions[id]
+        tables.holds.pop(id, None)
+        for place in [place for place in tables.session_items if place[0] == id]:
+            del tables.session_items[place]
 
 
 class MemoryUnitOfWork(UnitOfWork):
@@ -389,6 +647,13 @@ class MemoryUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
+        self.sessions: SessionRepository = MemorySessionRepository(transaction)
+        self.completions: CompletionRepository = MemoryCompletionRepository(transaction)
+        self.responses: ResponseRepository = MemoryResponseRepository(transaction)
+        self.run_events: RunEventRepository = MemoryRunEventRepository(transaction)
+        self.limits: LimitRepository = MemoryLimitRepository(transaction)
+        self.prices: PriceRepository = MemoryPriceRepository(transaction)
+        self.usage: UsageRepository = MemoryUsageRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

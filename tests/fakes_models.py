@@ -1,12 +1,12 @@
 """A scripted model service, and what a test needs to run a template on it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from runtime.domain.entities.agents import Agent
-from runtime.domain.errors import DomainError, InvalidValue
+from runtime.domain.errors import DomainError, EmbeddingModelNotFound, InvalidValue
 from runtime.domain.events.runs import (
     RunEvent,
     StepFinished,
@@ -16,7 +16,13 @@ from runtime.domain.events.runs import (
     UsageReported,
 )
 from runtime.domain.services.executor import RunInput
-from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ModelService
+from runtime.domain.services.models import (
+    EmbeddingCall,
+    ModelCall,
+    ModelEvent,
+    ModelFinished,
+    ModelService,
+)
 from runtime.domain.services.tools import ToolOutcome, ToolService
 from runtime.domain.value_objects.agents import AgentSpec, Slug, TemplateRef
 from runtime.domain.value_objects.chat import (
@@ -27,6 +33,7 @@ from runtime.domain.value_objects.chat import (
     ToolSpec,
     Usage,
 )
+from runtime.domain.value_objects.embeddings import Embeddings
 from runtime.domain.value_objects.identity import LOCAL_USER
 from runtime.domain.value_objects.ids import ProjectId, new_agent_id, new_line_id, new_run_id
 from runtime.infrastructure.tools.service import BuiltinTools
@@ -65,6 +72,8 @@ class ScriptedModels(ModelService):
 
     def __init__(self, *replies: Reply, by_prompt: dict[str, Reply] | None = None) -> None:
         self.calls: list[ModelCall] = []
+        self.obedient = True
+        """Whether it keeps to every `response_format`."""
         self.closed = 0
         """Streams that ended, were closed or were cancelled."""
         self._replies = list(replies)
@@ -82,6 +91,18 @@ class ScriptedModels(ModelService):
                     yield item
         finally:
             self.closed += 1
+
+    async def embed(self, call: EmbeddingCall) -> Embeddings:
+        raise EmbeddingModelNotFound(call.model)
+
+    def embedder(self, model: str) -> str:
+        raise EmbeddingModelNotFound(model)
+
+    def is_embedder(self, model: str) -> bool:
+        return False
+
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        return self.obedient
 
     def check(self, model: str | None) -> None:
         if model is not None:

@@ -5,9 +5,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 
 from runtime.domain.entities.agents import Agent
-from runtime.domain.errors import FieldProblem, InvalidConfig, InvalidValue, TemplateNotFound
+from runtime.domain.errors import (
+    EmbeddingModelNotFound,
+    FieldProblem,
+    InvalidConfig,
+    InvalidValue,
+    TemplateNotFound,
+)
 from runtime.domain.services.executor import AgentExecutor, AgentInstance, Emit, RunInput
-from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ModelService
+from runtime.domain.services.models import (
+    EmbeddingCall,
+    ModelCall,
+    ModelEvent,
+    ModelFinished,
+    ModelService,
+)
 from runtime.domain.services.templates import (
     CheckedConfig,
     LoadProblem,
@@ -17,6 +29,7 @@ from runtime.domain.services.templates import (
 )
 from runtime.domain.value_objects.agents import TemplateRef
 from runtime.domain.value_objects.chat import GenerationOptions
+from runtime.domain.value_objects.embeddings import Embeddings
 
 Script = Callable[[RunInput, Emit], Awaitable[None]]
 
@@ -26,7 +39,10 @@ class ScriptedInstance(AgentInstance):
     script: Script
     fixed: GenerationOptions = field(default_factory=GenerationOptions)
     unsupported: Mapping[str, str] = field(default_factory=dict)
+    obedient: bool = False
     closed: int = 0
+    history_messages: int | None = None
+    history_summary: bool = False
 
     @property
     def fixed_options(self) -> GenerationOptions:
@@ -35,6 +51,9 @@ class ScriptedInstance(AgentInstance):
     @property
     def unsupported_options(self) -> Mapping[str, str]:
         return self.unsupported
+
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        return self.obedient
 
     async def run(self, input: RunInput, emit: Emit) -> None:
         await self.script(input, emit)
@@ -53,6 +72,8 @@ class ScriptedExecutor(AgentExecutor):
     loaded: int = 1
     built: list[ScriptedInstance] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    history_messages: int | None = None
+    history_summary: bool = False
 
     def generation(self, agent: Agent) -> int:
         return self.loaded
@@ -60,7 +81,13 @@ class ScriptedExecutor(AgentExecutor):
     async def build(self, agent: Agent) -> AgentInstance:
         if self.gate:
             await self.gate.wait()
-        instance = ScriptedInstance(self.script, self.fixed, self.unsupported)
+        instance = ScriptedInstance(
+            self.script,
+            self.fixed,
+            self.unsupported,
+            history_messages=self.history_messages,
+            history_summary=self.history_summary,
+        )
         self.built.append(instance)
         return instance
 
@@ -108,6 +135,18 @@ class OnlyDemo(ModelService):
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
         yield ModelFinished("stop", "demo")
+
+    async def embed(self, call: EmbeddingCall) -> Embeddings:
+        raise EmbeddingModelNotFound(call.model)
+
+    def embedder(self, model: str) -> str:
+        raise EmbeddingModelNotFound(model)
+
+    def is_embedder(self, model: str) -> bool:
+        return False
+
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        return False
 
     def check(self, model: str | None) -> None:
         if model not in (None, "demo"):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from runtime import __version__
-from runtime.cli import agents, database, keys, secrets, templates
+from runtime.cli import agents, database, keys, limits, prices, secrets, templates
 from runtime.cli.failures import Failure
 from runtime.cli.options import AsJson
 
@@ -19,6 +19,8 @@ app = typer.Typer(
 app.add_typer(agents.app, name="agents")
 app.add_typer(templates.app, name="templates")
 app.add_typer(keys.app, name="keys")
+app.add_typer(limits.app, name="limits")
+app.add_typer(prices.app, name="prices")
 app.add_typer(database.app, name="db")
 app.add_typer(secrets.app, name="secrets")
 

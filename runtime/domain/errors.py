@@ -4,24 +4,39 @@ DomainError
 ├── Invalid              the request can never succeed as written
 │   ├── InvalidValue             a value object's rule
 │   ├── InvalidReference         `model` is not in any accepted form
+│   ├── InvalidJsonSchema        `response_format` asks for what is no usable JSON Schema
 │   ├── UpstreamRefused          the model's provider finds the request wrong
 │   ├── UnsupportedParameter     the agent can't honour a parameter of the call
-│   └── FixedParameter           the agent's configuration fixes a parameter of the call
+│   ├── FixedParameter           the agent's configuration fixes a parameter of the call
+│   ├── PreviousResponseNotFound `previous_response_id` leads to one that is not there
+│   └── NotInBackground          only a background response goes on without its caller
 ├── Unprocessable        well-formed, but does not fit
-│   └── InvalidConfig            the template refuses the configuration
+│   ├── InvalidConfig            the template refuses the configuration
+│   └── IdempotencyKeyReused     the key of another request
 ├── Unauthenticated      the caller is not known
 ├── Forbidden            the caller is known and may not
-│   └── EgressRefused            an address that the runtime does not call
+│   ├── EgressRefused            an address that the runtime does not call
+│   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
+│   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
+│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound
+│   ├── LimitNotFound · PriceNotFound
 │   └── ModelNotFound            no agent answers to this `model`
+│       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists
 │   ├── TransitionRefused        the life cycle has no such step
 │   ├── SchemaVersionMismatch
+│   ├── IdempotencyKeyInUse · AnswerNotKept
+│   ├── SessionBusy              another turn of the conversation goes on
+│   ├── ResponseInProgress       it has not ended yet
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
+│   ├── LimitReached             of requests, tokens or runs that an operator allows
+│   │   └── RequestTooLarge          more tokens than ever fit
+│   └── BudgetExhausted          what an operator allows to be spent is spent
 ├── Unavailable          the runtime can't, for now
 │   ├── Saturated · DatabaseUnavailable · Draining
 │   └── TokenKeysUnavailable     the keys that check JWTs can't be read
@@ -30,7 +45,8 @@ DomainError
 │   ├── StepFailed · IterationLimit
 │   └── SecretUnreadable         a stored secret does not open with the runtime's keys
 ├── UpstreamFailed       the model's provider failed
-│   └── UpstreamAuthFailed · UpstreamMisconfigured
+│   ├── UpstreamAuthFailed · UpstreamMisconfigured
+│   └── InvalidStructuredOutput  what was streamed does not fit the requested schema
 ├── UpstreamRateLimited  the model's provider asks to wait
 └── UpstreamTimeout      the model's provider said nothing in time
 """
@@ -86,6 +102,32 @@ class RateLimited(DomainError):
     retryable = True
 
 
+class LimitReached(RateLimited):
+    """`kind` is requests, tokens or runs; `scope` is key, project or agent."""
+
+    def __init__(
+        self, message: str, *, scope: str, kind: str, retry_after_s: float | None = None
+    ) -> None:
+        details = {"scope": scope, "kind": kind}
+        super().__init__(message, details=details, retry_after_s=retry_after_s)
+        self.scope = scope
+        self.kind = kind
+
+
+class RequestTooLarge(LimitReached):
+    retryable = False
+
+
+class BudgetExhausted(RateLimited):
+    code = "insufficient_quota"
+    retryable = False
+
+    def __init__(self, message: str, *, scope: str) -> None:
+        super().__init__(message, details={"scope": scope, "kind": "budget"})
+        self.scope = scope
+        self.kind = "budget"
+
+
 class Unavailable(DomainError):
     retryable = True
 
@@ -96,6 +138,17 @@ class InvalidValue(Invalid):
 
 class InvalidReference(Invalid):
     code = "invalid_model"
+
+
+class InvalidJsonSchema(Invalid):
+    code = "invalid_json_schema"
+
+    def __init__(self, name: str, path: Sequence[str], why: str) -> None:
+        # The words of OpenAI's refusal, which shows the path as a Python tuple.
+        super().__init__(
+            f"Invalid schema for response_format '{name}': In context={tuple(path)}, {why}",
+            param="response_format",
+        )
 
 
 class UnsupportedParameter(Invalid):
@@ -120,6 +173,17 @@ class EgressRefused(Forbidden):
     def __init__(self, host: str, why: str) -> None:
         what = f"'{host}'" if host else "this address"
         super().__init__(f"The runtime does not call {what}: {why}")
+
+
+class ModelUnpriced(Forbidden):
+    code = "model_unpriced"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"A budget in USD applies to this call, and the model '{model}' has no price. An admin "
+            "sets one with PUT /v1/prices/{model} or `agent-runtime prices set`.",
+            param="model",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +248,71 @@ class KeyNotFound(NotFound):
         super().__init__(f"Key '{key}' does not exist.", param="id")
 
 
+class ConversationNotFound(NotFound):
+    code = "conversation_not_found"
+
+    def __init__(self, conversation: object) -> None:
+        super().__init__(f"Conversation with id '{conversation}' not found.", param="id")
+
+
+class ItemNotFound(NotFound):
+    code = "item_not_found"
+
+    def __init__(self, item: object) -> None:
+        super().__init__(f"Item with id '{item}' not found in this conversation.", param="item_id")
+
+
+class CompletionNotFound(NotFound):
+    code = "completion_not_found"
+
+    def __init__(self, completion: object) -> None:
+        super().__init__(
+            f"Chat completion '{completion}' does not exist. Only those that were made with "
+            "'store': true are kept.",
+            param="completion_id",
+        )
+
+
+class ResponseNotFound(NotFound):
+    code = "response_not_found"
+
+    def __init__(self, response: object) -> None:
+        super().__init__(f"Response with id '{response}' not found.", param="response_id")
+
+
+class PreviousResponseNotFound(Invalid):
+    code = "previous_response_not_found"
+
+    def __init__(self, response: object) -> None:
+        super().__init__(
+            f"Previous response with id '{response}' not found.", param="previous_response_id"
+        )
+
+
+class NotInBackground(Invalid):
+    code = "not_in_background"
+
+    def __init__(self, response: object, what: str) -> None:
+        super().__init__(
+            f"Response '{response}' was not made with 'background': true, so it can't be {what}.",
+            param="response_id",
+        )
+
+
+class LimitNotFound(NotFound):
+    code = "limit_not_found"
+
+    def __init__(self, scope: object, id: object) -> None:
+        super().__init__(f"There is no limit for the {scope} '{id}'.", param="id")
+
+
+class PriceNotFound(NotFound):
+    code = "price_not_found"
+
+    def __init__(self, model: object) -> None:
+        super().__init__(f"The model '{model}' has no price.", param="model")
+
+
 class ModelNotFound(NotFound):
     code = "model_not_found"
 
@@ -191,6 +320,16 @@ class ModelNotFound(NotFound):
         super().__init__(
             f"The model '{model}' does not exist or you have no access to it. "
             "GET /v1/models lists the ones you can call.",
+            param="model",
+        )
+
+
+class EmbeddingModelNotFound(ModelNotFound):
+    def __init__(self, model: object) -> None:
+        NotFound.__init__(
+            self,
+            f"There is no embedding model '{model}'. Write 'provider/name', a provider's name, or "
+            "the name of a model of the default provider.",
             param="model",
         )
 
@@ -235,11 +374,31 @@ class TransitionRefused(Conflict):
         )
 
 
+class SessionBusy(Conflict):
+    code = "session_busy"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Another turn of this conversation goes on; send the next one when it has ended.",
+            retry_after_s=1,
+        )
+
+
 class ConcurrentChange(Conflict):
     code = "concurrent_change"
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} was changed at the same time; read it again and repeat.")
+
+
+class ResponseInProgress(Conflict):
+    code = "response_in_progress"
+
+    def __init__(self, response: object, hint: str) -> None:
+        super().__init__(
+            f"Response '{response}' is still in progress; {hint}.", param="response_id"
+        )
 
 
 class SchemaVersionMismatch(Conflict):
@@ -254,6 +413,40 @@ class SchemaVersionMismatch(Conflict):
                 "required_version": required,
                 "breaking_changes": list(breaking),
             },
+        )
+
+
+class IdempotencyKeyInUse(Conflict):
+    code = "idempotency_key_in_use"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request with this Idempotency-Key is being carried out; ask again for its answer.",
+            param="Idempotency-Key",
+            retry_after_s=1,
+        )
+
+
+class AnswerNotKept(Conflict):
+    code = "idempotent_answer_not_kept"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The request with this Idempotency-Key was carried out, but {why}. "
+            "It is not carried out again; see what it did, or send another key.",
+            param="Idempotency-Key",
+        )
+
+
+class IdempotencyKeyReused(Unprocessable):
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was sent with another request, or with other rights; "
+            "every request needs a key of its own.",
+            param="Idempotency-Key",
         )
 
 
@@ -350,6 +543,13 @@ class UpstreamMisconfigured(UpstreamFailed):
     """What answers at the provider's address is not the provider; an operator has to look."""
 
     retryable = False
+
+
+class InvalidStructuredOutput(UpstreamFailed):
+    code = "invalid_structured_output"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"The answer does not fit the requested JSON schema: {problem}")
 
 
 class UpstreamRefused(Invalid):

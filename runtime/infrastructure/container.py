@@ -1,25 +1,48 @@
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from dependency_injector import containers, providers
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.application.handlers import agents, keys, seeding
+from runtime.application.handlers import (
+    agents,
+    completions,
+    keys,
+    limits,
+    responses,
+    seeding,
+    sessions,
+)
+from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.queries.agents import AgentQueries
+from runtime.application.queries.completions import CompletionQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
+from runtime.application.queries.limits import LimitQueries
+from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
+from runtime.application.queries.sessions import SessionQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
+from runtime.application.services.background import BackgroundRuns
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.config_secrets import ConfigSecrets
+from runtime.application.services.context import ResponseContext
 from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
+from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
+from runtime.application.services.quotas import Quotas
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.retention import Retention
+from runtime.application.services.rulebook import RuleBook
+from runtime.application.services.session_holds import SessionDesk
+from runtime.application.services.sessions import SessionTurns
+from runtime.application.services.structured_output import StructuredOutput
+from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.infrastructure.database import create_engine, ping
@@ -42,8 +65,17 @@ from runtime.infrastructure.providers.base import Provider
 from runtime.infrastructure.providers.demo.provider import DemoProvider
 from runtime.infrastructure.providers.openai.provider import OpenAIProvider
 from runtime.infrastructure.providers.service import PooledModelService
+from runtime.infrastructure.quotas import rate_limiter
+from runtime.infrastructure.repositories.completions import SqlCompletionPruner
+from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.responses import SqlResponseLeases
+from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.session_log import SqlSessionLog
+from runtime.infrastructure.repositories.sessions import SqlSessionHolds
+from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.tools.service import BuiltinTools
@@ -90,6 +122,8 @@ def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> Poole
             settings.openai_base_url,
             key.get_secret_value() if key else None,
             default_model=settings.openai_model,
+            formats=settings.openai_formats,
+            default_embedding_model=settings.openai_embedding_model,
             connect_s=settings.connect_timeout_s,
             first_token_s=settings.first_token_timeout_s,
             idle_s=settings.idle_timeout_s,
@@ -102,6 +136,15 @@ def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> Poole
         attempts=settings.model_attempts,
         monitor=monitor,
     )
+
+
+def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], datetime]) -> Retention:
+    days: list[tuple[Pruner, float]] = [
+        (SqlCompletionPruner(engine), settings.completion_retention_days),
+        (SqlResponseLeases(engine), settings.response_retention_days),
+        (SqlSessionHolds(engine), settings.session_retention_days),
+    ]
+    return Retention([(each, timedelta(days=most)) for each, most in days if most], now)
 
 
 def _checks(
@@ -151,6 +194,14 @@ class Container(containers.DeclarativeContainer):
     tools = providers.Singleton(BuiltinTools)
     vault = providers.Singleton(_vault, settings)
     config_secrets = providers.Singleton(ConfigSecrets, vault)
+    idempotent_requests = providers.Singleton(
+        IdempotentRequests,
+        providers.Factory(SqlIdempotencyStore, engine),
+        vault,
+        clock,
+        retention_s=settings.provided.idempotency_retention_s,
+        lease_s=settings.provided.idempotency_lease_s,
+    )
     egress = providers.Singleton(_egress, settings)
     models = providers.Singleton(_models, settings, egress, monitor)
     templates = providers.Singleton(_templates, tools)
@@ -177,6 +228,11 @@ class Container(containers.DeclarativeContainer):
         settings.provided.max_concurrent_runs_per_user,
     )
     recorder = providers.Singleton(RunRecorder, providers.Factory(SqlRunLog, engine))
+    ledger = providers.Singleton(SqlLedger, engine)
+    rulebook = providers.Singleton(RuleBook, ledger, settings.provided.default_rates)
+    quotas = providers.Singleton(
+        Quotas, rulebook, providers.Singleton(rate_limiter, engine), ledger, clock
+    )
     run_engine = providers.Singleton(
         Engine,
         instances=instances,
@@ -186,7 +242,23 @@ class Container(containers.DeclarativeContainer):
         now=clock,
         run_timeout_s=settings.provided.run_timeout_s,
         monitor=monitor,
+        structured=providers.Singleton(
+            StructuredOutput, models, providers.Singleton(JsonSchemaCompiler)
+        ),
+        quotas=quotas,
     )
+    session_holds = providers.Factory(SqlSessionHolds, engine)
+    session_log = providers.Singleton(SqlSessionLog, engine)
+    session_desk = providers.Singleton(
+        SessionDesk,
+        uow,
+        session_log,
+        session_holds,
+        clock,
+        refuse=settings.provided.refuses_busy_sessions,
+        wait_s=settings.provided.session_wait_s,
+    )
+    session_turns = providers.Singleton(SessionTurns, session_desk)
     exposition = providers.Singleton(
         Exposition,
         metrics.provided.registry,
@@ -195,6 +267,7 @@ class Container(containers.DeclarativeContainer):
             admission=admission,
             instances=instances,
             recorder=recorder,
+            sessions=session_desk,
             templates=templates,
             providers=models.provided.health,
         ),
@@ -217,11 +290,56 @@ class Container(containers.DeclarativeContainer):
     roll_back_agent = providers.Factory(agents.RollBackAgentHandler, uow=uow, now=clock)
     delete_agent = providers.Factory(agents.DeleteAgentHandler, uow=uow, now=clock)
     seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
-    execute_agent = providers.Singleton(ExecuteAgentHandler, catalogue=catalogue, engine=run_engine)
+    embed = providers.Singleton(EmbedHandler, catalogue=catalogue, models=models, quotas=quotas)
+    execute_agent = providers.Singleton(
+        ExecuteAgentHandler, catalogue=catalogue, engine=run_engine, turns=session_turns
+    )
+
+    background = providers.Singleton(
+        BackgroundRuns,
+        uow=uow,
+        leases=providers.Factory(SqlResponseLeases, engine),
+        log=providers.Factory(SqlRunEventLog, engine),
+        now=clock,
+    )
+    response_context = providers.Factory(ResponseContext, uow=uow)
+    create_response = providers.Factory(
+        responses.CreateResponseHandler,
+        context=response_context,
+        execute=execute_agent,
+        background=background,
+        now=clock,
+    )
+    cancel_response = providers.Factory(
+        responses.CancelResponseHandler, uow=uow, background=background
+    )
+    delete_response = providers.Factory(responses.DeleteResponseHandler, uow=uow)
+    response_queries = providers.Factory(
+        ResponseQueries, uow=uow, context=response_context, background=background
+    )
 
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
     revoke_key = providers.Factory(keys.RevokeKeyHandler, uow=uow, now=clock)
     key_queries = providers.Factory(KeyQueries, uow=uow)
+
+    create_session = providers.Factory(sessions.CreateSessionHandler, uow=uow, now=clock)
+    describe_session = providers.Factory(sessions.DescribeSessionHandler, uow=uow, now=clock)
+    delete_session = providers.Factory(sessions.DeleteSessionHandler, uow=uow)
+    add_items = providers.Factory(sessions.AddItemsHandler, desk=session_desk)
+    delete_item = providers.Factory(sessions.DeleteItemHandler, desk=session_desk)
+    session_queries = providers.Factory(SessionQueries, uow=uow)
+    relabel_completion = providers.Factory(completions.RelabelCompletionHandler, uow=uow)
+    delete_completion = providers.Factory(completions.DeleteCompletionHandler, uow=uow)
+    completion_queries = providers.Factory(CompletionQueries, uow=uow)
+
+    retention = providers.Singleton(_retention, settings, engine, clock)
+    set_limits = providers.Factory(limits.SetLimitsHandler, uow=uow, now=clock)
+    remove_limits = providers.Factory(limits.RemoveLimitsHandler, uow=uow, now=clock)
+    set_price = providers.Factory(limits.SetPriceHandler, uow=uow, now=clock)
+    remove_price = providers.Factory(limits.RemovePriceHandler, uow=uow, now=clock)
+    limit_queries = providers.Factory(
+        LimitQueries, uow=uow, ledger=ledger, recorder=recorder, now=clock
+    )
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)

@@ -1,16 +1,18 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.domain.errors import DatabaseUnavailable
 from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
 from runtime.domain.events.keys import KeyEvent
+from runtime.domain.events.limits import RulesChanged
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
 
 SWEEP_EVERY_S = 30
+PRUNE_EVERY_S = 3_600
 
 
 @asynccontextmanager
@@ -29,12 +31,22 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.models().aclose)
         opened.push_async_callback(container.recorder().stop)
         container.recorder().start()
+        opened.push_async_callback(container.idempotent_requests().stop)
+        container.idempotent_requests().start()
+        opened.push_async_callback(container.session_log().aclose)
+        opened.push_async_callback(container.session_desk().stop)
+        container.session_desk().start()
+        opened.push_async_callback(container.background().stop)
+        container.background().start()
+        opened.push_async_callback(container.quotas().stop)
+        await container.quotas().start()
         opened.push_async_callback(container.instances().aclose)
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()
         _subscribe(container)
         await container.seed_first_agent()()
         await opened.enter_async_context(_sweeping(container))
+        await opened.enter_async_context(_pruning(container))
         yield
         container.admission().open = False
 
@@ -43,6 +55,7 @@ def _subscribe(container: Container) -> None:
     events, instances = container.events(), container.instances()
     events.subscribe(AgentEvent, container.catalogue().forget)
     events.subscribe(KeyEvent, container.authenticator().forget)
+    events.subscribe(RulesChanged, container.rulebook().load)
 
     async def drop(event: AgentEvent) -> None:
         instances.drop(event.agent_id)
@@ -58,8 +71,28 @@ async def _sweeping(container: Container) -> AsyncIterator[None]:
             await asyncio.sleep(SWEEP_EVERY_S)
             container.instances().sweep()
             await _write_key_uses(container.authenticator())
+            with suppress(DatabaseUnavailable):
+                await container.idempotent_requests().prune()
 
-    task = asyncio.create_task(sweep(), name="instance-sweeper")
+    async with _beside(sweep(), "instance-sweeper"):
+        yield
+
+
+@asynccontextmanager
+async def _pruning(container: Container) -> AsyncIterator[None]:
+    async def prune() -> None:
+        while True:
+            with suppress(DatabaseUnavailable):
+                await container.retention()()
+            await asyncio.sleep(PRUNE_EVERY_S)
+
+    async with _beside(prune(), "retention"):
+        yield
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(work, name=name)
     try:
         yield
     finally:

@@ -25,6 +25,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from runtime.domain.value_objects.limits import LimitScope, Rates
+
 PREFIX = "RUNTIME_"
 MIN_TOKEN = 8
 MIN_SECRET_KEY = 16
@@ -107,6 +109,9 @@ class Settings(BaseSettings):
         default="https://api.openai.com/v1", validation_alias="OPENAI_BASE_URL"
     )
     openai_model: str = "gpt-4.1-mini"
+    openai_embedding_model: str = "text-embedding-3-small"
+    openai_structured_output: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """What of `response_format` the provider's models keep to by themselves."""
     demo_token_delay_ms: float = Field(default=0, ge=0, le=60_000)
 
     max_body_bytes: int = Field(default=10_000_000, ge=1_000)
@@ -126,7 +131,33 @@ class Settings(BaseSettings):
     max_concurrent_runs: int = Field(default=1_000, ge=1)
     max_concurrent_runs_per_agent: int = Field(default=500, ge=1)
     max_concurrent_runs_per_user: int = Field(default=500, ge=1)
+    rate_limit_key_requests_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_key_tokens_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_key_concurrent_runs: int | None = Field(default=None, ge=1)
+    rate_limit_project_requests_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_project_tokens_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_project_concurrent_runs: int | None = Field(default=None, ge=1)
+    rate_limit_agent_requests_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_agent_tokens_per_minute: int | None = Field(default=None, ge=1)
+    rate_limit_agent_concurrent_runs: int | None = Field(default=None, ge=1)
+    """These nine: of every one that has no limit of its own; unset: as much as comes."""
     run_timeout_s: float = Field(default=600, gt=0)
+    idempotency_retention_s: float = Field(default=86_400, gt=0)
+    """How long the answer to a request with an `Idempotency-Key` is kept."""
+    idempotency_lease_s: float = Field(default=15, ge=1)
+    """How long such a key stays taken when the process that holds it is killed."""
+    max_idempotent_answer_bytes: int = Field(default=10_000_000, ge=1_000)
+    """Larger answers are not kept."""
+    session_conflict: Literal["wait", "refuse"] = "wait"
+    """What a turn does while another one of its session goes on."""
+    session_wait_s: float = Field(default=30, gt=0, le=600)
+    """How long it waits at most."""
+    session_retention_days: float = Field(default=90, ge=0, le=36_500)
+    """How long a conversation is kept that nothing is added to; 0: for good."""
+    completion_retention_days: float = Field(default=30, ge=0, le=36_500)
+    """How long chat completions made with `store` are kept; 0: for good."""
+    response_retention_days: float = Field(default=30, ge=0, le=36_500)
+    """How long responses are kept; 0: for good."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)
@@ -231,6 +262,12 @@ class Settings(BaseSettings):
         return bool(self.openai_api_key) or "openai_base_url" in self.model_fields_set
 
     @property
+    def openai_formats(self) -> frozenset[str]:
+        both = frozenset({"json_object", "json_schema"})
+        each = {"json_schema": both, "json_object": both - {"json_schema"}, "none": frozenset()}
+        return frozenset(each[self.openai_structured_output])
+
+    @property
     def tokens(self) -> tuple[str, ...]:
         secret = self.token.get_secret_value() if self.token else ""
         return tuple(part.strip() for part in secret.split(",") if part.strip())
@@ -251,10 +288,26 @@ class Settings(BaseSettings):
         return tuple(self.jwt_algorithms) or default
 
     @property
+    def refuses_busy_sessions(self) -> bool:
+        return self.session_conflict == "refuse"
+
+    @property
     def has_credential(self) -> bool:
         """Whether some credential is configured; there may be API keys in the database too."""
         jwt = self.jwt_secret or self.jwt_jwks_url or self.jwt_jwks_file
         return bool(self.tokens or jwt)
+
+    @property
+    def default_rates(self) -> dict[LimitScope, Rates]:
+        return {
+            scope: Rates(
+                *(
+                    getattr(self, f"rate_limit_{scope}_{kind}")
+                    for kind in ("requests_per_minute", "tokens_per_minute", "concurrent_runs")
+                )
+            )
+            for scope in LimitScope
+        }
 
     @property
     def database(self) -> str:

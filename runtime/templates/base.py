@@ -78,7 +78,7 @@ class BaseAgentTemplate(ABC, Generic[C]):
     framework: ClassVar[str] = "python"
     agent_type: ClassVar[str] = "conversation"
     """`conversation`, `task`, `workflow` or `custom`."""
-    unsupported_options: ClassVar[Mapping[str, str]] = {}
+    unsupported_options: Mapping[str, str] = {}
     """Parameters of a call that this template can't honour, and why; they are refused by name."""
 
     Config: ClassVar[type[BaseModel]] = StrictConfig
@@ -94,6 +94,8 @@ class BaseAgentTemplate(ABC, Generic[C]):
         self.agent = agent
         self.services = services
         self.fixed_options = fixed_options(config)
+        self.history_messages: int | None = getattr(config, "history_messages", None)
+        self.history_summary = bool(getattr(config, "history_summary", False))
 
     @classmethod
     def get_metadata(cls) -> TemplateMetadata:
@@ -169,6 +171,11 @@ class BaseAgentTemplate(ABC, Generic[C]):
         async with aclosing(self.stream_execute(input)) as events:
             async for event in events:
                 await emit(event)
+
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        """Whether all that the agent says comes from a model that keeps to the format by itself:
+        then a structured answer streams, and is held back until it is checked otherwise."""
+        return False
 
     async def aclose(self) -> None:
         """Release what the instance holds; called once, after its last run."""

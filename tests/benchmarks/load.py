@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import Any, cast
+from uuid import uuid4
 
 import httptools
 import orjson
@@ -37,12 +39,24 @@ class Job:
     """How long connections ask again once they are answered; 0: each asks once."""
     tokens: int = TOKENS
     delay_ms: int = 0
+    run: str = field(default_factory=lambda: uuid4().hex)
+    """In the names of new sessions."""
     hold: bool = False
     """Once every stream has begun say so, wait for a line, and hang up on them all."""
+    turns: int = 0
+    """How many turns a session has before the next one is begun; 0: there are no sessions."""
+    conversations: Sequence[str] = ()
+    """Sessions that are there, one for each connection, in place of new ones."""
     limit_s: float = 60
     """What is not answered by then is an error."""
 
-    def request(self) -> bytes:
+    def session(self, connection: int, asked: int) -> str:
+        """Whose turn a connection's next request is; empty: nobody's."""
+        if self.conversations:
+            return self.conversations[connection]
+        return f"bench-{self.run}-{connection}-{asked // self.turns}" if self.turns else ""
+
+    def request(self, session: str = "") -> bytes:
         text = f"What is the answer? tokens:{self.tokens} delay:{self.delay_ms}"
         body = orjson.dumps(
             {
@@ -54,7 +68,8 @@ class Job:
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
             f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            + (f"X-Session-Id: {session}\r\n" if session else "")
+            + f"Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
 
@@ -96,8 +111,8 @@ class Load:
         self._until = since + self.job.seconds
         self._open = self.job.connections
         connections = [
-            (await connect(lambda: Connection(self), "127.0.0.1", self.job.port))[1]
-            for _ in range(self.job.connections)
+            (await connect(partial(Connection, self, number), "127.0.0.1", self.job.port))[1]
+            for number in range(self.job.connections)
         ]
         try:
             async with asyncio.timeout(self.job.limit_s):
@@ -141,8 +156,10 @@ class Load:
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, number: int) -> None:
         self._load = load
+        self._number = number
+        self._count = 0
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._asked = False
@@ -201,7 +218,10 @@ class Connection(asyncio.Protocol):
         self._tokens = 0
         self._tail = b""
         self._since = perf_counter()
-        self._transport.write(self._load.request)
+        job = self._load.job
+        session = job.session(self._number, self._count)
+        self._count += 1
+        self._transport.write(job.request(session) if session else self._load.request)
 
     def _complete(self) -> bool:
         if self._load.job.stream:

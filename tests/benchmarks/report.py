@@ -54,6 +54,14 @@ def _of(case: str, figure: Callable[[Sample], float]) -> Figure:
     return lambda record: record.median(case, figure)
 
 
+def _times(case: str, to: str) -> Figure:
+    def ratio(record: Record) -> float | None:
+        above, below = record.median(case, _cpu_ms), record.median(to, _cpu_ms)
+        return above / below if above and below else None
+
+    return ratio
+
+
 def _answers(sample: Sample) -> float:
     return sample.answers_per_s
 
@@ -125,6 +133,16 @@ TABLES: Sequence[tuple[str, Sequence[Column]]] = (
             Column("CPU ms/request", _of("tools", _cpu_ms), 2),
             Column("chunks/s, 50 streams", _of("tools-streams", _tokens), 0),
             Column("CPU ms/stream", _of("tools-streams", _cpu_ms), 2),
+        ),
+    ),
+    (
+        "A turn of a session",
+        (
+            Column("requests/s", _of("session", _answers), 0),
+            Column("CPU ms/request", _of("session", _cpu_ms), 2),
+            Column("CPU ÷ without one", _times("session", "whole"), 2),
+            Column("of 500 messages: CPU ms/request", _of("long-session", _cpu_ms), 2),
+            Column("CPU ÷ without one", _times("long-session", "whole"), 2),
         ),
     ),
     (

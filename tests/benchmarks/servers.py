@@ -178,6 +178,25 @@ def publish_agents(server: Server) -> None:
             raise RuntimeError(f"the agent could not be published: {response.text}")
 
 
+def long_conversations(server: Server, count: int) -> list[str]:
+    """The ids of so many, of 500 messages each."""
+    with httpx.Client(
+        base_url=server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30
+    ) as client:
+        return [_long_conversation(client) for _ in range(count)]
+
+
+def _long_conversation(client: httpx.Client) -> str:
+    id = str(client.post("/v1/conversations", json={}).raise_for_status().json()["id"])
+    for start in range(0, 500, 20):
+        items = [
+            {"role": ("user", "assistant")[n % 2], "content": f"Message {n}."}
+            for n in range(start, start + 20)
+        ]
+        client.post(f"/v1/conversations/{id}/items", json={"items": items}).raise_for_status()
+    return id
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]

@@ -29,12 +29,17 @@ class Case:
     seconds: float = 0
     delay_ms: int = 0
     model: str = servers.ONE_NODE
+    turns: int = 0
+    """Each request is a turn of a session, of so many turns; 0: of none."""
+    long: bool = False
+    """Each request is a turn of a conversation of 500 messages."""
     slow_once: bool = False
     """Only in the first round for the slow one: it takes half a minute."""
 
     def is_for(self, target: Target, *, first: bool) -> bool:
         """The others have one agent only."""
-        if self.model != servers.ONE_NODE and not target.is_product:
+        ours = self.model != servers.ONE_NODE or self.turns or self.long
+        if ours and not target.is_product:
             return False
         return first or not (self.slow_once and target.key == _SLOW)
 
@@ -47,6 +52,8 @@ class Case:
             stream=self.stream,
             seconds=self.seconds,
             delay_ms=self.delay_ms,
+            turns=self.turns,
+            conversations=servers.long_conversations(server, self.connections) if self.long else (),
         )
 
 
@@ -68,6 +75,8 @@ FULL = Plan(
         Case(key="streams-50", connections=50, stream=True, seconds=2),
         Case(key="paced-50", connections=50, stream=True, delay_ms=20),
         Case(key="tools", connections=32, stream=False, seconds=2, model=servers.WITH_TOOLS),
+        Case(key="session", connections=32, stream=False, seconds=2, turns=10),
+        Case(key="long-session", connections=32, stream=False, seconds=2, long=True),
         Case(key="tools-streams", connections=50, stream=True, seconds=2, model=servers.WITH_TOOLS),
         Case(key="streams-200", connections=200, stream=True, slow_once=True),
         Case(key="streams-500", connections=500, stream=True, slow_once=True),
@@ -83,6 +92,8 @@ QUICK = Plan(
         Case(key="streams-50", connections=50, stream=True, seconds=0.5),
         Case(key="paced-50", connections=50, stream=True, delay_ms=10),
         Case(key="tools", connections=32, stream=False, seconds=1, model=servers.WITH_TOOLS),
+        Case(key="session", connections=32, stream=False, seconds=1, turns=10),
+        Case(key="long-session", connections=32, stream=False, seconds=1, long=True),
     ),
     held_streams=0,
     warm_up_s=0.2,
@@ -227,8 +238,9 @@ def _round(
 
 
 def _take(record: Record, server: Server, load: Generator, case: Case) -> None:
+    job = case.job(server)
     before_s = server.cpu_s()
-    result = load.run(case.job(server))
+    result = load.run(job)
     # What a request leaves to be done later, such as its record, is part of its cost.
     sleep(SETTLE_S / 2)
     sample = Sample(result, server.cpu_s() - before_s)

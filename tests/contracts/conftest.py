@@ -9,16 +9,43 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
+from runtime.domain.repositories.limits import Ledger
+from runtime.domain.repositories.pruning import Pruner
+from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
+from runtime.domain.repositories.sessions import SessionHolds, SessionLog
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
+from runtime.infrastructure.repositories.base import metadata
+from runtime.infrastructure.repositories.completions import SqlCompletionPruner
+from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
+from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.responses import SqlResponseLeases
+from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.session_log import SqlSessionLog
+from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
-from tests.fakes import MemoryKeyRing, MemoryRunLog, MemoryStore, Published, memory_unit_of_work
+from tests.fakes import (
+    MemoryKeyRing,
+    MemoryRunLog,
+    MemorySessionHolds,
+    MemorySessionLog,
+    MemoryStore,
+    Published,
+    memory_unit_of_work,
+)
+from tests.fakes_completions import MemoryCompletionPruner
+from tests.fakes_idempotency import MemoryIdempotencyStore
+from tests.fakes_limits import MemoryLedger
+from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
 
 Connect = Callable[[str], AsyncEngine]
+_RATES = ("rate_windows", "rate_leases")
+"""On PostgreSQL alone, written by functions."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +55,14 @@ class Storage:
     uow: UnitOfWorkFactory
     run_log: RunLog
     key_ring: KeyRing
+    idempotency: IdempotencyStore
+    completion_pruner: Pruner
+    leases: ResponseLeases
+    event_log: RunEventLog
+    ledger: Ledger
     published: Published
+    session_holds: SessionHolds
+    session_log: SessionLog
 
 
 def migrated(url: str) -> str:
@@ -61,7 +95,9 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture
 def clean_postgres_url(migrated_postgres_url: str) -> str:
     with psycopg.connect(migrated_postgres_url) as connection:
-        for table in ("api_keys", "runs", "audit", "agents", "agent_lines"):
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(f"DELETE FROM {table.name}")
+        for table in _RATES:
             connection.execute(f"DELETE FROM {table}")
     return migrated_postgres_url
 
@@ -100,15 +136,40 @@ def storage_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def storage(storage_url: str, connect: Connect) -> Storage:
+async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
     published = Published()
     if storage_url == "memory:":
         store = MemoryStore()
-        memory = partial(memory_unit_of_work, store, published)
-        return Storage(memory, MemoryRunLog(store), MemoryKeyRing(store), published)
+        yield Storage(
+            uow=partial(memory_unit_of_work, store, published),
+            run_log=MemoryRunLog(store),
+            key_ring=MemoryKeyRing(store),
+            idempotency=MemoryIdempotencyStore(),
+            completion_pruner=MemoryCompletionPruner(store),
+            leases=MemoryResponseLeases(store),
+            event_log=MemoryRunEventLog(store),
+            ledger=MemoryLedger(store),
+            published=published,
+            session_holds=MemorySessionHolds(store),
+            session_log=MemorySessionLog(store),
+        )
+        return
     engine = connect(storage_url)
-    uow = partial(sql_unit_of_work, engine, published)
-    return Storage(uow, SqlRunLog(engine), SqlKeyRing(engine), published)
+    session_log = SqlSessionLog(engine)
+    yield Storage(
+        uow=partial(sql_unit_of_work, engine, published),
+        run_log=SqlRunLog(engine),
+        key_ring=SqlKeyRing(engine),
+        idempotency=SqlIdempotencyStore(engine),
+        completion_pruner=SqlCompletionPruner(engine),
+        leases=SqlResponseLeases(engine),
+        event_log=SqlRunEventLog(engine),
+        ledger=SqlLedger(engine),
+        published=published,
+        session_holds=SqlSessionHolds(engine),
+        session_log=session_log,
+    )
+    await session_log.aclose()
 
 
 @pytest.fixture

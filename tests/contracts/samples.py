@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
@@ -13,6 +14,7 @@ from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import (
     AgentId,
+    KeyId,
     LineId,
     ProjectId,
     RunId,
@@ -128,5 +130,7 @@ def a_run(
         tools=(ToolRecord("search", "error", 3.25),),
         session_id="session-1",
         metadata={"tags": ["a", "ü"], "n": 2**70},
+        key_id=KeyId("key_1"),
+        cost=Decimal("0.000000375"),
     )
     return replace(run, **changes)  # type: ignore[arg-type]

@@ -10,12 +10,14 @@ from typing import Any
 
 import httpx
 from dependency_injector import providers
+from fastapi import FastAPI
 from openai import AsyncOpenAI
 
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.tools.service import BuiltinTools, Tool
 from runtime.infrastructure.web.server import DrainingServer
+from tests.e2e.conforms import Conforming
 
 Json = dict[str, Any]
 
@@ -26,6 +28,7 @@ class Served:
     container: Container
     http: httpx.AsyncClient
     openai: AsyncOpenAI
+    app: FastAPI
 
     async def post(self, path: str, body: Json | None = None, *, status: int = 200) -> Json:
         return self._read(await self.http.post(path, json=body), status)
@@ -76,6 +79,9 @@ async def serving(
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = DrainingServer(container, lambda: None)
+    app = server.config.app
+    assert isinstance(app, FastAPI)
+    conforming = server.config.app = Conforming(app)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started:
@@ -87,7 +93,8 @@ async def serving(
             httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as http,
             AsyncOpenAI(base_url=f"{url}/v1", api_key=token or "local", max_retries=0) as openai,
         ):
-            yield Served(url, container, http, openai)
+            yield Served(url, container, http, openai, app)
     finally:
         server.should_exit = True
         await task
+    assert not conforming.problems, "\n".join(conforming.problems)

@@ -33,6 +33,9 @@ CALLERS: Mapping[str, tuple[str, str, str]] = {
 }
 """As (user, role, project). The stranger shares the owner's name, in another project."""
 PER_REQUEST = ("x-request-id", "openai-processing-ms", "date", "content-length")
+SAYING: Json = {"role": "user", "content": "Hi"}
+ITEM_OF: dict[str, str] = {}
+"""The item in a conversation."""
 numbers = count()
 
 
@@ -55,8 +58,16 @@ class World:
             "named draft": self._named_draft,
             "session": self._session,
             "run": self._run,
+            "completion": self._completion,
             "run's agent": self._agent_that_ran,
             "key": self._key,
+            "conversation": self._conversation,
+            "response": self._response,
+            "background response": lambda: self._response(background=True),
+            "limited key": self._limited_key,
+            "limited project": self._limited_project,
+            "line that ran": self._line_that_ran,
+            "price": self._price,
         }
         made: str = await makers[kind]()
         return made
@@ -108,6 +119,11 @@ class World:
         call = {**asking(agent["id"]), "metadata": {"session_id": f"s-{next(numbers)}"}}
         return agent, await self._as("owner", "POST", "/v1/chat/completions", call)
 
+    async def _completion(self) -> str:
+        agent = await self._version("draft")
+        call = asking(agent["id"], store=True)
+        return str((await self._as("owner", "POST", "/v1/chat/completions", call))["id"])
+
     async def _run(self) -> str:
         return str((await self._ran())[1]["metadata"]["run_id"])
 
@@ -118,8 +134,40 @@ class World:
         run = await self._as("owner", "GET", f"/v1/runs/{await self._run()}")
         return str(run["session_id"])
 
+    async def _conversation(self) -> str:
+        made = await self._as("owner", "POST", "/v1/conversations", {})
+        path = f"/v1/conversations/{made['id']}/items"
+        added = await self._as("owner", "POST", path, {"items": [SAYING]})
+        ITEM_OF[made["id"]] = added["first_id"]
+        return str(made["id"])
+
+    async def _response(self, **fields: object) -> str:
+        asked = {**responding("assistant"), **fields}
+        made = await self._as("owner", "POST", "/v1/responses", asked)
+        while made["status"] == "in_progress":
+            made = await self._as("owner", "GET", f"/v1/responses/{made['id']}")
+        return str(made["id"])
+
     async def _key(self) -> str:
         return str((await self._as("owner", "POST", "/v1/keys", {"name": "CI"}))["id"])
+
+    async def _limited_key(self) -> str:
+        id = await self._key()
+        await self._as("admin", "PUT", f"/v1/limits/key/{id}", MANY)
+        return id
+
+    async def _limited_project(self) -> str:
+        await self._as("admin", "PUT", "/v1/limits/project/default", MANY)
+        return ""
+
+    async def _line_that_ran(self) -> str:
+        agent = await self._as("owner", "GET", f"/v1/agents/{await self._agent_that_ran()}")
+        return str(agent["agent_line_id"])
+
+    async def _price(self) -> str:
+        model = f"made-up/model-{next(numbers)}"
+        await self._as("admin", "PUT", f"/v1/prices/{model}", PRICE)
+        return model
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -140,6 +188,10 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 def asking(model: str, **fields: object) -> Json:
     return {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
+
+
+def responding(model: str, **fields: object) -> Json:
+    return {"model": model, "input": "Hi", **fields}
 
 
 @dataclass(frozen=True)
@@ -165,7 +217,9 @@ class Row:
 
     async def send(self, client: httpx.AsyncClient, id: str) -> httpx.Response:
         method, _, path = self.route.partition(" ")
-        path = re.sub(r"\{(id|model)\}", id, self.path or path)
+        path = re.sub(r"\{(id|model|conversation_id)\}", id, self.path or path)
+        path = path.replace("{item_id}", ITEM_OF.get(id, "msg_0"))
+        path = re.sub(r"\{(id|model|completion_id)\}", id, self.path or path)
         query = {name: value.replace("{id}", id) for name, value in self.query.items()}
         body = self.body(id) if self.body else None
         return await client.request(method, path, params=query, json=body)
@@ -180,9 +234,18 @@ def an_agent(**fields: object) -> Json:
 
 
 CHAT = "POST /v1/chat/completions"
+EMBED = "POST /v1/embeddings"
+KEPT = "/v1/chat/completions/{completion_id}"
+RESPONSES = "/v1/responses"
+RESPONSE = "/v1/responses/{id}"
 AGENTS = "/v1/agents"
+TALK = "/v1/conversations/{conversation_id}"
+TALKS = "404 404 200 404 200 404"
 AGENT = "/v1/agents/{id}"
+LIMITS = "PUT /v1/limits/{scope}/{id}"
 EVERYBODY = "200 200 200 200 200 200"
+MANY: Json = {"requests_per_minute": 10**9, "budget": {"tokens": 10**9}}
+PRICE: Json = {"input": 1, "output": 2}
 RENAMED: Json = {"description": "Changed."}
 
 MATRIX = [
@@ -193,6 +256,81 @@ MATRIX = [
     Row(CHAT, "beta", "404 404 200 404 404 404", body=lambda id: asking(id, stream=True)),
     Row(CHAT, "draft", "404 404 200 404 404 404", body=lambda id: asking(id, stream=True)),
     Row(CHAT, "published", "200 200 200 200 200 404", body=asking),
+    Row(EMBED, "none", EVERYBODY, body=lambda _: {"model": "demo", "input": "Hi"}),
+    Row(EMBED, "draft", "404 404 400 404 404 404", body=lambda id: {"model": id, "input": "Hi"}),
+    Row(
+        CHAT,
+        "conversation",
+        TALKS,
+        body=lambda id: asking("assistant", metadata={"session_id": id}),
+    ),
+    Row("POST /v1/conversations", "none", EVERYBODY, body=lambda _: {"items": [SAYING]}),
+    Row(f"GET {TALK}", "conversation", TALKS),
+    Row(f"POST {TALK}", "conversation", TALKS, body=lambda _: {"metadata": {"a": "b"}}),
+    Row(f"DELETE {TALK}", "conversation", TALKS),
+    Row(f"POST {TALK}/items", "conversation", TALKS, body=lambda _: {"items": [SAYING]}),
+    Row(f"GET {TALK}/items", "conversation", TALKS),
+    Row(f"GET {TALK}/items/{{item_id}}", "conversation", TALKS),
+    Row(f"DELETE {TALK}/items/{{item_id}}", "conversation", TALKS),
+    Row(f"GET {KEPT}", "completion", "404 404 200 404 200 404"),
+    Row(f"POST {KEPT}", "completion", "404 404 200 404 200 404", body=lambda _: {"metadata": {}}),
+    Row(f"DELETE {KEPT}", "completion", "404 404 200 404 200 404"),
+    Row(f"GET {KEPT}/messages", "completion", "404 404 200 404 200 404"),
+    Row(
+        "GET /v1/chat/completions",
+        "completion",
+        EVERYBODY,
+        query={"limit": "100"},
+        lists="owner admin",
+    ),
+    Row(
+        "GET /v1/chat/completions",
+        "completion",
+        "400 400 200 400 200 400",
+        query={"after": "{id}"},
+    ),
+    Row(f"POST {RESPONSES}", "draft", "404 404 200 404 404 404", body=responding),
+    Row(f"POST {RESPONSES}", "published", "200 200 200 200 200 404", body=responding),
+    Row(
+        f"POST {RESPONSES}",
+        "draft",
+        "404 404 200 404 404 404",
+        body=lambda id: responding(id, stream=True),
+    ),
+    Row(
+        f"POST {RESPONSES}",
+        "draft",
+        "404 404 200 404 404 404",
+        body=lambda id: responding(id, background=True),
+    ),
+    Row(
+        f"POST {RESPONSES}",
+        "response",
+        "400 400 200 400 200 400",
+        body=lambda id: responding("assistant", previous_response_id=id),
+    ),
+    Row(
+        f"POST {RESPONSES}/input_tokens",
+        "response",
+        "400 400 200 400 200 400",
+        body=lambda id: responding("assistant", previous_response_id=id),
+    ),
+    Row(
+        f"POST {RESPONSES}",
+        "conversation",
+        TALKS,
+        body=lambda id: responding("assistant", conversation=id),
+    ),
+    Row(f"GET {RESPONSE}", "response", "404 404 200 404 200 404"),
+    Row(
+        f"GET {RESPONSE}",
+        "background response",
+        "404 404 200 404 200 404",
+        query={"stream": "true"},
+    ),
+    Row(f"DELETE {RESPONSE}", "response", "404 404 200 404 200 404"),
+    Row(f"POST {RESPONSE}/cancel", "background response", "404 404 200 404 200 404"),
+    Row(f"GET {RESPONSE}/input_items", "response", "404 404 200 404 200 404"),
     Row("GET /v1/models", "none", EVERYBODY),
     Row("GET /v1/models/{model}", "draft", "404 404 200 404 404 404"),
     Row("GET /v1/models/{model}", "beta", "404 404 200 404 404 404"),
@@ -311,6 +449,58 @@ MATRIX = [
     ),
     Row("GET /v1/keys", "key", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
     Row("DELETE /v1/keys/{id}", "key", "404 404 200 404 200 404"),
+    Row(
+        LIMITS,
+        "key",
+        "403 403 403 403 200 404",
+        path="/v1/limits/key/{id}",
+        body=lambda _: MANY,
+    ),
+    Row(
+        LIMITS,
+        "published",
+        "403 403 403 403 200 404",
+        path="/v1/limits/agent/{id}",
+        body=lambda _: MANY,
+    ),
+    Row(
+        LIMITS,
+        "none",
+        "403 403 403 403 200 404",
+        path="/v1/limits/project/default",
+        body=lambda _: MANY,
+    ),
+    Row(
+        "GET /v1/limits/{scope}/{id}",
+        "limited key",
+        "404 404 200 404 200 404",
+        path="/v1/limits/key/{id}",
+    ),
+    Row(
+        "GET /v1/limits/{scope}/{id}",
+        "limited project",
+        "200 200 200 200 200 404",
+        path="/v1/limits/project/default",
+    ),
+    Row("GET /v1/limits", "limited key", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
+    Row(
+        "DELETE /v1/limits/{scope}/{id}",
+        "limited key",
+        "403 403 403 403 200 404",
+        path="/v1/limits/key/{id}",
+    ),
+    Row("GET /v1/usage", "line that ran", EVERYBODY, query={"by": "agent"}, lists="owner admin"),
+    Row("GET /v1/usage", "none", EVERYBODY),
+    Row(
+        "GET /v1/prices",
+        "price",
+        EVERYBODY,
+        query={"limit": "200"},
+        lists="viewer other owner reviewer admin",
+    ),
+    Row("GET /v1/prices/{model}", "price", "200 200 200 200 200 404"),
+    Row("PUT /v1/prices/{model}", "price", "403 403 403 403 200 200", body=lambda _: PRICE),
+    Row("DELETE /v1/prices/{model}", "price", "403 403 403 403 200 404"),
     Row("GET /v1/schema", "none", EVERYBODY),
     Row("GET /v1/health", "none", EVERYBODY),
     Row("GET /metrics", "none", EVERYBODY),
@@ -394,7 +584,13 @@ async def test_a_list_that_is_asked_for_something_foreign_is_that_of_something_u
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("/v1/agents", "draft"), ("/v1/runs", "run"), ("/v1/keys", "key")]
+    ("path", "kind"),
+    [
+        ("/v1/agents", "draft"),
+        ("/v1/runs", "run"),
+        ("/v1/keys", "key"),
+        ("/v1/limits", "limited key"),
+    ],
 )
 async def test_a_foreign_cursor_leads_to_nothing_foreign(
     world: World, path: str, kind: str

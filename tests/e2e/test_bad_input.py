@@ -15,10 +15,32 @@ from tests.postgres import fresh_database
 
 OK: dict[str, Any] = {"model": "assistant", "messages": [{"role": "user", "content": "Hi"}]}
 MANY_PARTS = [{"role": "user", "content": [{"type": "text", "text": "x"}] * 257}]
-TOOL_CALL_ID = "messages.0.tool.tool_call_id"
-FILE = "messages.0.user.content.0.file.file"
+TOOL_CALL_ID = "messages.0.tool_call_id"
+FILE = "messages.0.content.0.file"
 LARGE_TOOL = {"type": "function", "function": {"name": "x"}}
 DRAFT: dict[str, Any] = {"name": "Bot", "template_id": "langgraph-simple-test"}
+
+
+HI = {"role": "user", "content": "Hi"}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "x", "arguments": "{}"}}
+CALLING = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+RESULT = {"role": "tool", "content": "done", "tool_call_id": "call_1"}
+
+
+def said(*messages: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": list(messages)}
+
+
+def image(url: str) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def allowed(mode: str, name: str) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named(name)]}}
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -86,8 +108,8 @@ async def test_another_content_type_is_refused_with_the_right_one(runtime: Serve
         ({"model": ""}, "model"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "alien", "content": "x"}]}, "messages.0"),
-        ({"messages": [{"role": "user"}]}, "messages.0.user.content"),
-        ({"messages": [{"role": "user", "content": 7}]}, "messages.0.user.content.str"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": 3}, "temperature"),
         ({"top_p": -1}, "top_p"),
@@ -104,13 +126,65 @@ async def test_another_content_type_is_refused_with_the_right_one(runtime: Serve
         ({"metadata": {"user_id": "x" * 300}}, "metadata.user_id"),
         ({"metadata": {"note": "x" * 16_000}}, "metadata"),
         ({"metadata": {f"key{number}": 1 for number in range(65)}}, "metadata"),
-        ({"messages": MANY_PARTS}, "messages.0.user.content"),
+        ({"messages": MANY_PARTS}, "messages.0.content"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "x" * 300}]}, TOOL_CALL_ID),
         ({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}, FILE),
         ({"logit_bias": {"50256": 101}}, "logit_bias.50256"),
         ({"stop": "x" * 1_001}, "stop"),
         ({"tools": [LARGE_TOOL] * 129}, "tools"),
         ({"seed": 2**63}, "seed"),
+        ({"messages": None}, "messages"),
+        ({"messages": {}}, "messages"),
+        ({"messages": ["Hi"]}, "messages.0"),
+        ({"messages": [{"content": "Hi"}]}, "messages.0"),
+        ({"messages": [{"role": "function", "name": "f", "content": "x"}]}, "messages.0"),
+        (said({"role": "user", "content": []}), "messages.0.content"),
+        (said({"role": "user", "content": [{"type": "video"}]}), "messages.0.content.0"),
+        (said({"role": "user", "content": [{"type": "text"}]}), "messages.0.content.0.text"),
+        (said(image("ftp://x")), "messages.0.content.0.image_url.url"),
+        (said(image("data:text/html,x")), "messages.0.content.0.image_url.url"),
+        (said({"role": "user", "content": "x", "name": 5}), "messages.0.name"),
+        (said({"role": "system", "content": [{"type": "refusal"}]}), "messages.0.content.0.type"),
+        (said({"role": "assistant"}), "messages.0"),
+        (said({"role": "assistant", "audio": {"id": "a"}}), "messages.0.audio"),
+        (said({"role": "assistant", "function_call": {"name": "f"}}), "messages.0.function_call"),
+        (said({"role": "tool", "content": "x"}), "messages.0.tool_call_id"),
+        (said(RESULT), "messages.0.role"),
+        (said(CALLING, RESULT | {"tool_call_id": "call_9"}), "messages.1.tool_call_id"),
+        (said(CALLING, HI, RESULT), "messages.0.tool_calls"),
+        (said(HI, CALLING), "messages.1.tool_calls"),
+        (said(CALLING, RESULT, HI, RESULT), "messages.3.role"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools.0.type"),
+        ({"tools": [LARGE_TOOL, LARGE_TOOL]}, "tools.1.function.name"),
+        ({"tools": [LARGE_TOOL], "tool_choice": named("y")}, "tool_choice"),
+        ({"tools": [LARGE_TOOL], "tool_choice": allowed("auto", "y")}, "tool_choice"),
+        (
+            {"tools": [LARGE_TOOL], "tool_choice": allowed("never", "x")},
+            "tool_choice.allowed_tools.mode",
+        ),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": "always"}, "tool_choice"),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice.type"),
+        ({"parallel_tool_calls": True}, "parallel_tool_calls"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "text", "json_schema": 5}}, "response_format.json_schema"),
+        ({"service_tier": "golden"}, "service_tier"),
+        ({"verbosity": "chatty"}, "verbosity"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"audio": {}}, "audio"),
+        ({"prediction": {}}, "prediction"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"functions": []}, "functions"),
+        ({"function_call": "auto"}, "function_call"),
+        ({"moderation": {}}, "moderation"),
+        ({"store": 1}, "store"),
+        ({"prompt_cache_options": "1h"}, "prompt_cache_options"),
+        ({"stop": []}, "stop"),
+        ({"stop": 5}, "stop"),
     ],
 )
 async def test_a_wrong_type_names_its_parameter(
@@ -206,6 +280,16 @@ async def test_odd_paths_and_queries_are_refused(runtime: Served) -> None:
         ("/v1/runs/%00", 400),
         ("/v1/models/nobody", 404),
         ("/v1/models/%00", 400),
+        ("/v1/models/some/one", 404),
+        ("/v1/chat/completions/nobody", 404),
+        ("/v1/chat/completions/%00", 400),
+        ("/v1/chat/completions/nobody/messages", 404),
+        ("/v1/chat/completions?limit=0", 400),
+        ("/v1/chat/completions?limit=101", 400),
+        ("/v1/chat/completions?order=up", 400),
+        ("/v1/chat/completions?after=nobody", 400),
+        ("/v1/chat/completions?model=%00", 400),
+        ("/v1/chat/completions?metadata[a]=%00", 400),
         ("/v1/templates/nobody", 404),
         ("/v1/templates/react-agent/9.9.9", 404),
         ("/v1/nowhere", 404),

@@ -129,7 +129,7 @@ def test_help_imports_no_framework() -> None:
 
 def test_it_says_its_version_and_lists_its_commands(shell: Shell) -> None:
     assert shell.done("--version").out == f"agent-runtime {__version__}\n"
-    commands = {"serve", "config", "agents", "templates", "keys", "db"}
+    commands = {"serve", "config", "agents", "templates", "keys", "limits", "prices", "db"}
     assert commands <= set(shell.done("--help").out.split())
 
 
@@ -474,3 +474,53 @@ def test_a_templates_names_follow_from_the_one_that_people_read(
 def test_what_can_name_no_class_is_refused(name: str) -> None:
     with pytest.raises(Failure, match="begins with a letter"):
         Scaffold.of(name)
+
+
+# limits and prices
+
+
+def test_limits_are_set_shown_and_removed(runtime: Shell) -> None:
+    options = ("--requests", "1000", "--budget-usd", "2.5", "--period", "day")
+    made = runtime.done("limits", "set", "agent", "assistant", *options, "--json").json
+    listed = runtime.done("limits", "list", "--json").json
+    table = runtime.done("limits", "list").out
+    shown = runtime.done("limits", "show", "agent", "assistant", "--json").json
+
+    assert (made["requests_per_minute"], made["tokens_per_minute"]) == (1_000, None)
+    assert made["budget"]["cost_usd"] == 2.5
+    assert [limits["id"] for limits in listed] == [made["id"]] == [shown["id"]]
+    assert "2.5 USD a day" in table
+    assert "0.0 USD" in table
+    runtime.done("limits", "remove", "agent", "assistant")
+    assert "no limit for the agent" in runtime.refused("limits", "show", "agent", "assistant")
+    assert runtime.done("limits", "list").out == "No limit.\n"
+    assert "at least one limit" in runtime.refused("limits", "set", "agent", "assistant")
+
+
+def test_prices_are_imported_and_removed(runtime: Shell) -> None:
+    prices = runtime.folder / "prices.toml"
+    prices.write_text('["acme/small*"]\ninput = 0.5\noutput = 1\n', encoding="utf-8")
+    runtime.done("prices", "import", "prices.toml")
+    runtime.done("prices", "set", "acme/vision/large", "--input", "1", "--output", "2")
+    listed = runtime.done("prices", "list", "--json").json
+    runtime.done("prices", "remove", "acme/vision/large")
+
+    assert [price["model"] for price in listed] == ["acme/vision/large", "acme/small*"]
+    assert listed[1]["cached_input"] == 0.5
+    assert "acme/small*" in runtime.done("prices", "list").out
+    assert "has no price" in runtime.refused("prices", "remove", "acme/vision/large")
+    prices.write_text("input = 1", encoding="utf-8")
+    assert "for each model" in runtime.refused("prices", "import", "prices.toml")
+    prices.write_text("[[", encoding="utf-8")
+    assert "neither JSON nor TOML" in runtime.refused("prices", "import", "prices.toml")
+    prices.write_text('["acme/x"]\ninput = 1\n', encoding="utf-8")
+    assert "acme/x: output: Field required" in runtime.refused("prices", "import", "prices.toml")
+
+
+def test_usage_is_shown_by_day(runtime: Shell) -> None:
+    runtime.done("agents", "chat", "assistant", "Hello")
+    (day,) = runtime.done("limits", "usage", "--json").json
+
+    assert day["runs"] >= 1
+    assert day["day"] in runtime.done("limits", "usage", "--by", "agent").out
+    assert "--by" in runtime.refused("limits", "usage", "--by", "user", code=2)

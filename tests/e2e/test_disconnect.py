@@ -11,7 +11,7 @@ import pytest
 from runtime.domain.services.tools import ToolOutcome
 from runtime.domain.value_objects.chat import ToolSpec
 from tests.e2e.server import Served, serving
-from tests.e2e.wire import Wire, chat, connected
+from tests.e2e.wire import Wire, chat, connected, respond
 from tests.upstream import FakeUpstream, faults
 from tests.upstream.answers import chunk, event
 from tests.upstream.wire import Exchange
@@ -87,6 +87,15 @@ def half_close(wire: Wire) -> None:
     wire.writer.write_eof()
 
 
+async def answered(setup: Setup, key: str) -> None:
+    """A key that is free again: its next request is carried out, whatever it is."""
+    async with connected(setup.runtime.url) as wire:
+        await wire.send(chat("Hello", key=key))
+        answer = await wire.answer()
+    assert (answer.status, "idempotent-replayed" in answer.headers) == (200, False)
+
+
+@pytest.mark.parametrize("key", ["", "k-1"])
 @pytest.mark.parametrize("leave", [hang_up, reset, half_close])
 @pytest.mark.parametrize(
     ("text", "stream"),
@@ -98,28 +107,66 @@ def half_close(wire: Wire) -> None:
     ],
 )
 async def test_leaving_closes_the_call_to_the_provider(
-    setup: Setup, wire: Wire, leave: Callable[[Wire], None], text: str, stream: bool
+    setup: Setup, wire: Wire, leave: Callable[[Wire], None], text: str, stream: bool, key: str
 ) -> None:
-    await wire.send(chat(text, stream=stream))
+    await wire.send(chat(text, stream=stream, key=key))
     await setup.upstream.arrived.wait()
     if text == ENDLESS:
         await wire.reader.readuntil(b"word3")
     leave(wire)
 
     await setup.everything_has_ended()
+    await answered(setup, key)
 
 
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("key", ["", "k-1"])
+@pytest.mark.parametrize(
+    ("text", "stream"),
+    [("fault:slow-headers", False), ("fault:slow-headers", True), (ENDLESS, True)],
+)
 async def test_leaving_closes_the_calls_of_every_choice(
-    setup: Setup, wire: Wire, stream: bool
+    setup: Setup, wire: Wire, text: str, stream: bool, key: str
 ) -> None:
-    await wire.send(chat(ENDLESS if stream else "fault:slow-headers", stream=stream, n=3))
+    await wire.send(chat(text, stream=stream, n=3, key=key))
     while len(setup.upstream.requests) < 3:
         setup.upstream.arrived.clear()
         await setup.upstream.arrived.wait()
+    if text == ENDLESS:
+        await wire.reader.readuntil(b"word3")
     hang_up(wire)
 
     await setup.everything_has_ended(runs=3)
+    await answered(setup, key)
+
+
+@pytest.mark.parametrize(("text", "stream"), [("fault:slow-headers", False), (ENDLESS, True)])
+async def test_leaving_a_response_closes_the_call_and_stores_nothing(
+    setup: Setup, wire: Wire, text: str, stream: bool
+) -> None:
+    await wire.send(respond(text, stream=stream))
+    await setup.upstream.arrived.wait()
+    if stream:
+        await wire.reader.readuntil(b"word3")
+    hang_up(wire)
+
+    await setup.everything_has_ended()
+    (run,) = (await setup.runtime.get("/v1/runs"))["data"]
+    await setup.runtime.get(f"/v1/responses/{run['id'].replace('run', 'resp', 1)}", status=404)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_in_the_background_goes_on_when_its_caller_leaves(
+    setup: Setup, wire: Wire, stream: bool
+) -> None:
+    await wire.send(respond("delay:20 words:40", stream=stream, background=True))
+    await wire.reader.readuntil(b"word3" if stream else b"in_progress")
+    hang_up(wire)
+
+    found = await setup.runtime.until(lambda runs: bool(runs["data"]), "/v1/runs")
+    (run,) = found["data"]
+    assert run["status"] == "completed"
+    stored = await setup.runtime.get(f"/v1/responses/{run['id'].replace('run', 'resp', 1)}")
+    assert stored["output"][0]["content"][0]["text"].endswith("word39")
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -230,7 +230,8 @@ async def test_an_upgrade_to_what_is_not_spoken_is_answered_as_http(wire: Wire) 
 
 
 async def test_head_is_get_without_a_body(runtime: Served) -> None:
-    for path, status in (("/v1/models", 200), ("/v1/nowhere", 404), ("/v1/chat/completions", 405)):
+    answers = {"/v1/models": 200, "/v1/nowhere": 404, "/v1/agents/assistant/submit": 405}
+    for path, status in answers.items():
         response = await runtime.http.head(path)
         assert (response.status_code, response.content) == (status, b"")
         assert int(response.headers["content-length"]) > 0
@@ -239,8 +240,8 @@ async def test_head_is_get_without_a_body(runtime: Served) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/chat/completions", "POST"),
-        ("GET", "/v1/chat/completions", "POST"),
+        ("PUT", "/v1/chat/completions", "GET, HEAD, POST"),
+        ("DELETE", "/v1/models/assistant", "GET, HEAD"),
         ("OPTIONS", "/v1/models", "GET, HEAD"),
         ("DELETE", "/v1/agents", "GET, HEAD, POST"),
         ("PUT", "/v1/templates/react-agent/validate", "POST"),

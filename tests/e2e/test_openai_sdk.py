@@ -225,7 +225,11 @@ async def test_an_unknown_model_is_openai_s_error_streaming_or_not(runtime: Serv
 
 
 async def test_a_parameter_that_has_no_effect_is_refused_by_name(runtime: Served) -> None:
-    for extra in ({"store": True}, {"audio": {"voice": "x"}}, {"functions": [{"name": "f"}]}):
+    for extra in (
+        {"moderation": {"model": "x"}},
+        {"audio": {"voice": "x"}},
+        {"functions": [{"name": "f"}]},
+    ):
         (name,) = extra
         with pytest.raises(openai.BadRequestError) as error:
             await runtime.ask("assistant", extra_body=extra)

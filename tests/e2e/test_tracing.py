@@ -98,6 +98,20 @@ async def test_model_and_tool_calls_are_spans_under_their_run(
     assert collector.resource["service.version"] == __version__
 
 
+async def test_a_call_that_embeds_is_a_span_and_goes_on_at_the_provider(
+    runtime: Served, collector: Collector, upstream: FakeUpstream
+) -> None:
+    await runtime.openai.embeddings.create(model="text-embedding-3-small", input="x")
+    await runtime.ask("assistant")
+    (span,) = named(await collector.after(runs=1), "embeddings")
+
+    assert span.name == "embeddings text-embedding-3-small"
+    assert span.attributes["gen_ai.operation.name"] == "embeddings"
+    assert span.attributes["gen_ai.provider.name"] == "openai"
+    assert span.attributes["gen_ai.usage.input_tokens"] == 7
+    assert span.trace_id in upstream.requests[0].headers["traceparent"]
+
+
 async def test_a_long_stream_makes_as_many_spans_as_a_short_one(
     runtime: Served, collector: Collector
 ) -> None:

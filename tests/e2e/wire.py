@@ -59,9 +59,17 @@ def request(
     return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {host}", *headers, "", ""]).encode()
 
 
-def chat(text: str, **options: object) -> bytes:
+def chat(text: str, *, key: str = "", **options: object) -> bytes:
     messages = [{"role": "user", "content": text}]
-    body = json.dumps({"model": "assistant", "messages": messages, **options}).encode()
-    path = "/v1/chat/completions"
-    head = request("POST", path, "Content-Type: application/json", f"Content-Length: {len(body)}")
-    return head + body
+    return _posted("/v1/chat/completions", {"messages": messages, **options}, key)
+
+
+def respond(text: str, **options: object) -> bytes:
+    return _posted("/v1/responses", {"input": text, **options})
+
+
+def _posted(path: str, fields: dict[str, object], key: str = "") -> bytes:
+    body = json.dumps({"model": "assistant", **fields}).encode()
+    named = [f"Idempotency-Key: {key}"] if key else []
+    length = f"Content-Length: {len(body)}"
+    return request("POST", path, "Content-Type: application/json", length, *named) + body

@@ -1,5 +1,6 @@
 """A run's events as the items of a conversation, and items as messages."""
 
+from runtime.application.services.background import merged
 from runtime.domain.events.runs import (
     ReasoningDelta,
     RefusalDelta,
@@ -17,7 +18,10 @@ from runtime.domain.value_objects.items import (
     FunctionCallItem,
     FunctionOutputItem,
     Item,
+    ItemBegan,
+    ItemEnded,
     MessageItem,
+    OutputItems,
     ReasoningItem,
     items_of,
     messages_of,
@@ -92,3 +96,71 @@ def test_items_are_read_as_messages_with_what_belongs_together_in_one() -> None:
         Message(ChatRole.TOOL, "shipped", tool_call_id="x2"),
         said("Done."),
     ]
+
+
+def test_items_are_told_of_while_they_come() -> None:
+    output = OutputItems(RUN)
+    told = [
+        (type(change), change.index, change.item.id)
+        for event in (
+            TextDelta("I look "),
+            TextDelta("it up."),
+            ToolCalled("c1", "search", "{}"),
+            ToolReturned("c1", "search", "success", "found", 1.0),
+            ToolCallDelta(0, "x1", "pay", '{"a"'),
+            ToolCallDelta(0, arguments=":1}"),
+        )
+        for change in output.add(event)
+    ]
+
+    assert told == [
+        (ItemBegan, 0, "msg_0a0000"),
+        (ItemEnded, 0, "msg_0a0000"),
+        (ItemBegan, 1, "mcp_0a0001"),
+        (ItemEnded, 1, "mcp_0a0001"),
+        (ItemBegan, 2, "fc_0a0002"),
+    ]
+    (ended,) = output.end()
+    assert ended.item == FunctionCallItem(ItemId("fc_0a0002"), ToolCall("x1", "pay", '{"a":1}'))
+    assert output.end() == []
+
+
+def test_what_the_end_of_a_run_leaves_open_says_so() -> None:
+    events: list[RunEvent] = [
+        ToolCalled("c1", "search", "{}"),
+        ToolCallDelta(0, "x1", "pay"),
+        TextDelta("Half a"),
+    ]
+
+    items = items_of(RUN, events, "incomplete")
+    assert [getattr(item, "status", None) for item in items] == ["incomplete"] * 3
+
+
+def test_text_after_a_refusal_is_a_message_of_its_own() -> None:
+    first, second = items_of(RUN, [TextDelta("I"), RefusalDelta("can't."), TextDelta("But…")])
+
+    assert first == MessageItem(ItemId("msg_0a0000"), said("I", refusal="can't."))
+    assert second == MessageItem(ItemId("msg_0a0001"), said("But…"))
+
+
+def test_a_message_has_the_log_probabilities_of_its_tokens() -> None:
+    token = {"token": "a", "logprob": -0.5}
+    (item,) = items_of(RUN, [TextDelta("a", {"content": [token]}), TextDelta("b")])
+
+    assert isinstance(item, MessageItem)
+    assert item.logprobs == (token,)
+
+
+def test_pieces_of_text_taken_together_give_the_same_items() -> None:
+    events: list[RunEvent] = [
+        *(TextDelta("a"), TextDelta("b"), ReasoningDelta("c"), ReasoningDelta("d")),
+        *(TextDelta("e"), TextDelta("f", {"content": []}), ToolCalled("c1", "x", "{}")),
+        *(TextDelta("g"), ReasoningDelta("h")),
+    ]
+    fewer = merged(events)
+
+    assert fewer == [
+        *(TextDelta("ab"), ReasoningDelta("cd"), TextDelta("e"), TextDelta("f", {"content": []})),
+        *(ToolCalled("c1", "x", "{}"), TextDelta("g"), ReasoningDelta("h")),
+    ]
+    assert items_of(RUN, fewer) == items_of(RUN, events)

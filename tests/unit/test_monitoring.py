@@ -68,6 +68,9 @@ class Notes(Monitor, RunWatch):
     ) -> CallWatch:
         return _Call(self.told, self._headers)
 
+    def embedding_call(self, provider: str, model: str) -> CallWatch:
+        return _Call(self.told, self._headers)
+
     def refused(self, agent: Agent, error: DomainError) -> None:
         self.told.append(("refused", error.code))
 
@@ -196,6 +199,7 @@ class Flaky:
 
     name = "flaky"
     default_model = "m"
+    formats: frozenset[str] = frozenset()
 
     def __init__(self, *then: ModelEvent | Exception) -> None:
         self._then = then

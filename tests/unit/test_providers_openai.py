@@ -21,6 +21,7 @@ from runtime.domain.errors import (
     UpstreamTimeout,
 )
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -199,6 +200,17 @@ async def test_every_option_reaches_the_wire(
     }
 
 
+async def test_a_body_of_many_megabytes_arrives_whole(
+    upstream: FakeUpstream, provider: OpenAIProvider
+) -> None:
+    text = "long " * 1_000_000
+    await events_of(provider, (Message(ChatRole.USER, text),))
+
+    (request,) = upstream.requests
+    assert request.json["messages"][0]["content"] == text
+    assert int(request.headers["content-length"]) == len(request.body)
+
+
 async def test_options_that_are_not_given_are_not_sent(
     provider: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
@@ -315,19 +327,26 @@ def test_a_key_that_would_break_the_header_is_refused(key: str) -> None:
         OpenAIProvider(EgressClient(EgressPolicy()), "https://example.com/v1", key)
 
 
-async def test_text_reasoning_and_refusals_are_told_apart(
+async def test_text_reasoning_refusals_and_citations_are_told_apart(
     provider: OpenAIProvider, upstream: FakeUpstream
 ) -> None:
     logprobs = {"content": [{"token": "Hi", "logprob": -0.1}], "refusal": None}
     likely = chunk({"content": "Hi"})
     likely["choices"][0]["logprobs"] = logprobs
+    refused = {"content": None, "refusal": [{"token": "No.", "logprob": -0.2}]}
+    unlikely = chunk({"refusal": "No."})
+    unlikely["choices"][0]["logprobs"] = refused
+    cited = {"url": "https://example.org", "title": "A page", "start_index": 0, "end_index": 2}
+    citation = {"type": "url_citation", "url_citation": cited}
     upstream.script(
         chunks(
             chunk({"role": "assistant", "content": ""}),
             chunk({"reasoning_content": "Hm"}),
             chunk({"reasoning": "m.", "content": None}),
             likely,
-            chunk({"refusal": "No."}),
+            unlikely,
+            chunk({"annotations": [citation, {"type": "file"}, "odd"], "content": ""}),
+            chunk({"annotations": [{"type": "file"}]}),
             STOP,
         )
     )
@@ -336,7 +355,8 @@ async def test_text_reasoning_and_refusals_are_told_apart(
         ReasoningDelta("Hm"),
         ReasoningDelta("m."),
         TextDelta("Hi", logprobs),
-        RefusalDelta("No."),
+        RefusalDelta("No.", refused),
+        AnnotationsAdded([citation]),
         ModelFinished("stop", "fake-1", "fp_fake"),
     ]
 

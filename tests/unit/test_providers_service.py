@@ -36,6 +36,7 @@ class ScriptedProvider:
     """Plays one script after the other, the last one for ever."""
 
     default_model = "standard"
+    formats: frozenset[str] = frozenset()
 
     def __init__(self, *scripts: list[Step], name: str = "scripted") -> None:
         self.name = name

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+from array import array
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ import orjson
 if TYPE_CHECKING:
     from tests.upstream.wire import Behaviour, Exchange
 
-USAGE = {
+USAGE: dict[str, Any] = {
     "prompt_tokens": 9,
     "completion_tokens": 12,
     "total_tokens": 21,
@@ -60,6 +62,30 @@ def chunks(*payloads: object, done: bool = True) -> "Behaviour":
     return raw(sse(*payloads, done=done))
 
 
+def says(text: str, *, finish: str = "stop") -> "Behaviour":
+    """This text, streamed or whole as the request asks."""
+    return _answering(re.findall(r"\S+\s*|\s+", text), [], finish)
+
+
+def calls(name: str, arguments: dict[str, Any], *, text: str = "") -> "Behaviour":
+    """A call of one function, after some text."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    call = {"id": "call_0", "type": "function", "function": function}
+    return _answering([text] if text else [], [call], "tool_calls")
+
+
+def _answering(words: Sequence[str], calls: Sequence[dict[str, Any]], finish: str) -> "Behaviour":
+    usage = {key: USAGE[key] for key in ("prompt_tokens", "completion_tokens", "total_tokens")}
+
+    async def answer(exchange: "Exchange") -> None:
+        if exchange.json.get("stream"):
+            await _stream(exchange, words, calls, finish, usage)
+        else:
+            await exchange.respond(200, orjson.dumps(_whole(words, calls, finish, usage)))
+
+    return answer
+
+
 async def echo(exchange: "Exchange") -> None:
     request = exchange.json
     calls = tool_calls(request)
@@ -105,7 +131,7 @@ def _whole(
 ) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None}
     if calls:
-        message |= {"content": None, "tool_calls": calls}
+        message |= {"content": "".join(words) or None, "tool_calls": calls}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
     return {
         "id": "chatcmpl-1",
@@ -171,3 +197,26 @@ def _asked(request: dict[str, Any]) -> int:
 def _option(request: dict[str, Any], name: str) -> int:
     found = re.search(rf"\b{name}:(\d+)", last_user_text(request))
     return int(found.group(1)) if found else 0
+
+
+def vector_of(input: str | list[int], dimensions: int) -> list[float]:
+    """Tells which input it is of by its first number."""
+    return [float(len(input)), *([0.25] * (dimensions - 1))]
+
+
+async def embed(exchange: "Exchange") -> None:
+    request = exchange.json
+    given = request["input"]
+    inputs = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
+    vectors = [vector_of(each, request.get("dimensions", 8)) for each in inputs]
+    if request.get("encoding_format") == "base64":
+        sent: list[Any] = [b64encode(array("f", each).tobytes()).decode() for each in vectors]
+    else:
+        sent = vectors
+    data = [
+        {"object": "embedding", "index": index, "embedding": each}
+        for index, each in enumerate(sent)
+    ]
+    usage = {"prompt_tokens": 7 * len(inputs), "total_tokens": 7 * len(inputs)}
+    answer = {"object": "list", "data": data, "model": request["model"], "usage": usage}
+    await exchange.respond(200, orjson.dumps(answer))

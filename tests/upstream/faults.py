@@ -190,9 +190,13 @@ BY_NAME: dict[str, Behaviour] = {
 }
 
 
+def _said(request: dict[str, Any]) -> str:
+    return last_user_text(request) if "messages" in request else str(request.get("input"))
+
+
 def asked_for(request: dict[str, Any]) -> Behaviour | None:
     model = re.fullmatch(r"fault-([a-z0-9-]+)", request.get("model", ""))
-    said = model or re.search(r"\bfault:([a-z0-9-]+)", last_user_text(request))
+    said = model or re.search(r"\bfault:([a-z0-9-]+)", _said(request))
     if not said:
         return None
     name = said.group(1)

@@ -56,6 +56,9 @@ class FakeUpstream:
     async def behaviour(self, exchange: Exchange) -> None:
         if self._script:
             await self._script.popleft()(exchange)
+        elif exchange.request.path == "/v1/embeddings":
+            fault = faults.asked_for(exchange.json)
+            await (fault or answers.embed)(exchange)
         elif exchange.request.path != "/v1/chat/completions":
             await exchange.respond(404, b'{"error":{"message":"no such path"}}')
         else:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from runtime.domain.value_objects.chat import GenerationOptions, Message
 from runtime.domain.value_objects.identity import Principal
 from runtime.domain.value_objects.items import Item
+from runtime.domain.value_objects.memory import Recall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,3 +35,6 @@ class ExecuteAgent:
     """What the caller adds to the conversation, where its door speaks of items; empty: what
     `messages` adds to it."""
     metadata: Mapping[str, object] = field(default_factory=dict)
+    recall: Recall | None = None
+    labels: Mapping[str, str] | None = None
+    """Given: the answer is kept as a chat completion, under these."""

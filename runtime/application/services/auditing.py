@@ -5,7 +5,7 @@ from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.value_objects.identity import Principal
-from runtime.domain.value_objects.ids import AgentId, LineId, new_audit_id
+from runtime.domain.value_objects.ids import AgentId, LineId, UserId, new_audit_id
 
 
 class AuditTrail:
@@ -63,4 +63,30 @@ def key_entry(action: str, key: ApiKey, actor: Principal, at: datetime) -> Audit
             "roles": sorted(key.roles),
             "scopes": None if key.scopes is None else sorted(key.scopes),
         },
+    )
+
+
+def rule_entry(
+    action: str,
+    subject: str,
+    owner: UserId,
+    actor: Principal,
+    at: datetime,
+    detail: Mapping[str, object],
+) -> AuditEntry:
+    """Of a limit or a price; `subject` is the key, line, project or model that it is for."""
+    return AuditEntry(
+        id=new_audit_id(),
+        at=at,
+        actor_id=actor.user_id,
+        action=action,
+        agent_id=AgentId(subject),
+        line_id=LineId(subject),
+        project_id=actor.project_id,
+        owner_id=owner,
+        before_hash=None,
+        after_hash=None,
+        before_status=None,
+        after_status=None,
+        detail=detail,
     )

@@ -7,6 +7,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -15,7 +16,11 @@ from runtime.application.services.admission import Admission
 from runtime.application.services.channel import RunChannel
 from runtime.application.services.instances import InstanceCache, Lease
 from runtime.application.services.journal import RunJournal
+from runtime.application.services.metering import RunMeter
+from runtime.application.services.quotas import Grant, Quotas
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.rulebook import unpriced
+from runtime.application.services.structured_output import ShapedRun, StructuredOutput
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run
 from runtime.domain.errors import (
@@ -36,11 +41,12 @@ from runtime.domain.events.runs import (
     RunStarted,
 )
 from runtime.domain.services.executor import AgentInstance, RunInput
+from runtime.domain.services.metering import METER
 from runtime.domain.services.monitor import UNWATCHED, Monitor
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.answers import Answer
-from runtime.domain.value_objects.chat import FinishReason, GenerationOptions
-from runtime.domain.value_objects.ids import RunId, new_run_id
+from runtime.domain.value_objects.chat import FinishReason, GenerationOptions, estimated_tokens
+from runtime.domain.value_objects.ids import RunId, SessionId, new_run_id
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +69,13 @@ class RunKeeper(Protocol):
         """Called once, after `keep`, whatever became of the run or of what was to be kept."""
 
 
+class LoneKeeper(RunKeeper):
+    """One that has a cheaper way to write where nobody else has anything to."""
+
+    async def keep_alone(self, run: Run, events: Sequence[RunEvent]) -> None:
+        """As `keep`, in a transaction of its own."""
+
+
 class ActiveRun:
     """One run while it goes on. Its task ends by itself; `cancel` makes it end soon."""
 
@@ -73,16 +86,25 @@ class ActiveRun:
         lease: Lease,
         command: ExecuteAgent,
         keepers: Sequence[RunKeeper],
+        shaped: ShapedRun | None,
+        grant: Grant | None,
     ) -> None:
         self.id: RunId = new_run_id()
         self.channel = RunChannel()
         context = copy_context()
         self._watch = context.run(engine.monitor.run, self.id, agent)
-        self.journal = RunJournal(self.id, agent, command, engine.now, self._watch)
+        price_of = engine.quotas.price_of(agent.project_id) if engine.quotas else unpriced
+        self.journal = RunJournal(self.id, agent, command, engine.now, self._watch, price_of)
+        self._grant = grant
+        purses = grant.purses if grant else ()
+        self._meter = RunMeter(purses, price_of, self.journal.see, self._stop)
+        context.run(METER.set, self._meter)
+        self._stopped_by: DomainError | None = None
         self._engine = engine
         self.agent = agent
         self.caller = command.caller
         self.lease = lease
+        self._runner: AgentInstance | ShapedRun = shaped or lease.instance
         self._input = RunInput(
             run_id=self.id,
             messages=command.messages,
@@ -92,6 +114,7 @@ class ActiveRun:
             claims=command.caller.claims,
             stream=command.stream,
             metadata=command.metadata,
+            recall=command.recall,
         )
         self._finish_reason: FinishReason = "stop"
         self._keepers = keepers
@@ -104,6 +127,12 @@ class ActiveRun:
     def cancel(self) -> None:
         self.task.cancel()
 
+    def _stop(self, error: DomainError) -> None:
+        """From within: whatever the agent's code does with the exception, the run ends."""
+        if self._stopped_by is None:
+            self._stopped_by = error
+            self.task.cancel()
+
     async def _emit(self, event: RunEvent) -> None:
         if type(event) is RunCompleted:
             self._finish_reason = event.finish_reason
@@ -115,35 +144,49 @@ class ActiveRun:
 
     def _ended(self, task: asyncio.Task[End]) -> None:
         """A callback, because a task that is cancelled before its first step never runs."""
-        if task.cancelled() and self._keepers:
-            self.task = asyncio.create_task(self._kept(RunCancelled()), name=self.id)
+        if task.cancelled() and (self._keepers or self._grant):
+            self.task = asyncio.create_task(self._kept(self._cut_short()), name=self.id)
             self.task.add_done_callback(self._ended)
             return
-        end = RunCancelled() if task.cancelled() else task.result()
-        self.record = self.journal.record(end)
+        end = self._cut_short() if task.cancelled() else task.result()
+        self._engine.ended(self)
+        if self.record is None:
+            self.record = self.journal.record(end)
+            self._engine.recorder.add(self.record)
         self._watch.ended(self.record)
-        self._engine.ended(self, self.record)
         self.channel.close(end)
+
+    def _cut_short(self) -> End:
+        return RunFailed(self._stopped_by) if self._stopped_by else RunCancelled()
 
     async def _run(self) -> End:
         end = await self._execute()
-        return await self._kept(end) if self._keepers else end
+        if self._stopped_by:
+            end = RunFailed(self._stopped_by)
+        return await self._kept(end) if self._keepers or self._grant else end
 
     async def _kept(self, end: End) -> End:
         """The end, once it is stored. Too late to cancel: what is to be kept is kept."""
-        writing = asyncio.create_task(self._keep(end))
+        writing = asyncio.create_task(self._settled(end))
         while not writing.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.shield(writing)
         return writing.result()
 
+    async def _settled(self, end: End) -> End:
+        """A caller who asks again at once finds the place free and the tokens counted."""
+        if self._keepers:
+            end = await self._keep(end)
+        if self._grant:
+            self.record = self.journal.record(end)
+            await self._engine.recorder.write(self.record, now=bool(self._grant.purses))
+            self._meter.settle(self.record)
+            await self._grant.settle(self.record.usage.total_tokens)
+        return end
+
     async def _keep(self, end: End) -> End:
         try:
-            async with self._engine.uow(self.caller.scope) as work:
-                run = self.journal.record(end)
-                for keeper in self._keepers:
-                    await keeper.keep(work, run, self._events)
-                await work.commit()
+            await self._write(self.journal.record(end))
         except DomainError as error:
             return RunFailed(error)
         except Exception:
@@ -154,15 +197,25 @@ class ActiveRun:
                 await keeper.release()
         return end
 
+    async def _write(self, run: Run) -> None:
+        first = self._keepers[0]
+        if len(self._keepers) == 1 and isinstance(first, LoneKeeper):
+            await first.keep_alone(run, self._events)
+            return
+        async with self._engine.uow(self.caller.scope) as work:
+            for keeper in self._keepers:
+                await keeper.keep(work, run, self._events)
+            await work.commit()
+
     async def _execute(self) -> End:
         limit_s = self._engine.run_timeout_s
         timer = asyncio.timeout(limit_s)
         try:
             await self.channel.put(RunStarted(self.id))
             async with timer:
-                await self.lease.instance.run(self._input, self._emit)
+                await self._runner.run(self._input, self._emit)
         except asyncio.CancelledError:
-            return RunCancelled()
+            return self._cut_short()
         except DomainError as error:
             return RunFailed(error)
         # A template's code may raise anything; the caller gets a typed error, the log the cause.
@@ -186,6 +239,8 @@ class Execution:
 
     def __init__(self, agent: Agent, runs: Sequence[ActiveRun]) -> None:
         self.agent = agent
+        self.session_id: SessionId | None = None
+        """The conversation that it is a turn of."""
         self._runs = runs
         self._reader = self._read()
         self._early: list[Indexed] = []
@@ -285,6 +340,8 @@ class Engine:
     now: Callable[[], datetime]
     run_timeout_s: float
     monitor: Monitor = UNWATCHED
+    structured: StructuredOutput | None = None
+    quotas: Quotas | None = None
     active: set[ActiveRun] = field(default_factory=set)
 
     async def start(
@@ -292,8 +349,8 @@ class Engine:
     ) -> Execution:
         """The keepers are every choice's; they are released here too when no run starts.
 
-        Raises Saturated, RateLimited, Draining, UnsupportedParameter, FixedParameter, and what
-        building an instance raises.
+        Raises Saturated, RateLimited, Draining, UnsupportedParameter, FixedParameter,
+        InvalidJsonSchema, what `Quotas.admit` and what building an instance raises.
         """
         try:
             return await self._start(agent, command, keepers)
@@ -309,31 +366,51 @@ class Engine:
     ) -> Execution:
         caller = command.caller
         self.admission.enter(agent, caller, command.choices)
+        leases: list[Lease] = []
+        grant: Grant | None = None
         try:
-            leases = [await self.instances.lease(agent) for _ in range(command.choices)]
+            if self.quotas:
+                estimate = partial(expected_tokens, command)
+                grant = await self.quotas.admit(
+                    caller, agent.line_id, tokens=estimate, runs=command.choices
+                )
+            for _ in range(command.choices):
+                leases.append(await self.instances.lease(agent))
+            shaped = [self._shaped(agent, command.options, lease.instance) for lease in leases]
         except BaseException:
-            self.admission.leave(agent, caller, command.choices)
-            raise
-        try:
-            check_options(command.options, leases[0].instance)
-        except DomainError:
             self.admission.leave(agent, caller, command.choices)
             for lease in leases:
                 self.instances.release(lease)
+            if grant:
+                await asyncio.shield(grant.settle(0, command.choices))
             raise
-        runs = [ActiveRun(self, agent, lease, command, keepers) for lease in leases]
+        runs = [
+            ActiveRun(self, agent, lease, command, keepers, each, grant)
+            for lease, each in zip(leases, shaped, strict=True)
+        ]
         return Execution(agent, runs)
+
+    def _shaped(
+        self, agent: Agent, options: GenerationOptions, instance: AgentInstance
+    ) -> ShapedRun | None:
+        check_options(options, instance)
+        return self.structured.asked(agent, instance, options) if self.structured else None
 
     def cancel_all(self) -> None:
         """Their readers are told that the runtime drains."""
         for run in self.active:
             run.cancel()
 
-    def ended(self, run: ActiveRun, record: Run) -> None:
+    def ended(self, run: ActiveRun) -> None:
         self.active.discard(run)
         self.admission.leave(run.agent, run.caller)
         self.instances.release(run.lease)
-        self.recorder.add(record)
+
+
+def expected_tokens(command: ExecuteAgent) -> int:
+    """Of one run: what is asked, and the longest answer where the caller bounds it."""
+    asked = sum(message.characters for message in command.messages)
+    return estimated_tokens(asked) + (command.options.token_limit or 0)
 
 
 def check_options(options: GenerationOptions, instance: AgentInstance) -> None:

@@ -1,8 +1,10 @@
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from time import perf_counter
 
 from runtime.application.commands.runs import ExecuteAgent
+from runtime.application.services.rulebook import PriceOf
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
 from runtime.domain.errors import DomainError
@@ -21,6 +23,7 @@ from runtime.domain.events.runs import (
 from runtime.domain.services.monitor import RunWatch
 from runtime.domain.value_objects.chat import NO_USAGE
 from runtime.domain.value_objects.ids import RunId
+from runtime.domain.value_objects.limits import rounded
 
 
 class RunJournal:
@@ -33,6 +36,7 @@ class RunJournal:
         command: ExecuteAgent,
         now: Callable[[], datetime],
         watch: RunWatch,
+        price_of: PriceOf,
     ) -> None:
         self._id = id
         self._agent = agent
@@ -44,6 +48,8 @@ class RunJournal:
         self._first_token_ms: float | None = None
         self._models: dict[str, None] = {}
         self._estimated = False
+        self._price_of = price_of
+        self._cost: Decimal | None = Decimal(0)
         self.usage = NO_USAGE
         self.steps: list[StepRecord] = []
         self.tools: list[ToolRecord] = []
@@ -62,6 +68,7 @@ class RunJournal:
                 self.usage += event.usage
                 self._models[event.model] = None
                 self._estimated |= event.estimated
+                self._pay(event)
             case StepFinished():
                 self.steps.append(
                     StepRecord(event.name, event.status, event.duration_ms, event.attempts)
@@ -100,7 +107,17 @@ class RunJournal:
             tools=tuple(self.tools),
             session_id=session.name if session else None,
             metadata=self._command.metadata,
+            error=error,
+            key_id=caller.key_id,
+            cost=None if self._cost is None else rounded(self._cost),
         )
+
+    def _pay(self, event: UsageReported) -> None:
+        price = self._price_of(event.called or event.model)
+        if price is None or self._cost is None:
+            self._cost = None
+        else:
+            self._cost += price.of(event.usage)
 
 
 def _outcome(

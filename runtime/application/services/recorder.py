@@ -41,6 +41,19 @@ class RunRecorder:
             logger.error("run record %s given up: the database is away for too long", lost.id)
         self._wake.set()
 
+    async def write(self, run: Run, *, now: bool) -> None:
+        """`now`: stored on return, unless the database is away; then it waits for it."""
+        self.add(run)
+        if not now:
+            return
+        try:
+            await self.flush()
+        except DatabaseUnavailable:
+            logger.warning("run record %s waits for the database", run.id)
+        # Some record of the batch that no database takes; the writer finds out which.
+        except Exception:
+            logger.exception("a batch of run records is refused")
+
     async def flush(self) -> None:
         """Every record added so far is stored. Raises DatabaseUnavailable."""
         async with self._writing:

@@ -1,10 +1,12 @@
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 
+from runtime.domain.errors import DomainError
 from runtime.domain.value_objects.chat import Usage
-from runtime.domain.value_objects.ids import AgentId, LineId, ProjectId, RunId, UserId
+from runtime.domain.value_objects.ids import AgentId, KeyId, LineId, ProjectId, RunId, UserId
 
 
 class RunStatus(StrEnum):
@@ -56,3 +58,9 @@ class Run:
     tools: tuple[ToolRecord, ...] = ()
     session_id: str | None = None
     metadata: Mapping[str, object]
+    error: DomainError | None = field(default=None, compare=False, repr=False)
+    """Known while the run ends; what is stored is its code."""
+    key_id: KeyId | None = None
+    """Of the API key that called."""
+    cost: Decimal | None = None
+    """In USD; None where some model that answered has no price."""

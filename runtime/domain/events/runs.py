@@ -4,8 +4,8 @@ A run's events begin with RunStarted and end with exactly one of RunCompleted, R
 and RunCancelled.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from runtime.domain.errors import DomainError
@@ -39,6 +39,16 @@ class ReasoningDelta:
 class RefusalDelta:
     type: ClassVar = "refusal.delta"
     text: str
+    logprobs: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationsAdded:
+    """Where pieces of the answer come from, as the model's provider says it."""
+
+    type: ClassVar = "text.annotations"
+    annotations: Sequence[Mapping[str, object]]
+    """OpenAI's `url_citation` objects; their indices count characters of the whole answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,16 @@ class UsageReported:
     model: str
     estimated: bool = False
     """The provider sent no usage; counted at about four characters a token."""
+    called: str = field(default="", compare=False)
+    """`provider/name`, as it was asked for; `model` is what the provider says that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySummarised:
+    """The agent told anew what came before the messages that it sees."""
+
+    type: ClassVar = "history.summarised"
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +149,18 @@ RunEvent = (
     | TextDelta
     | ReasoningDelta
     | RefusalDelta
+    | AnnotationsAdded
     | ToolCallDelta
     | ToolCalled
     | ToolReturned
     | StepStarted
     | StepFinished
     | UsageReported
+    | HistorySummarised
     | RunCompleted
     | RunFailed
     | RunCancelled
 )
-OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
+OUTPUT = (TextDelta, ReasoningDelta, RefusalDelta, AnnotationsAdded, ToolCallDelta)
 """What a caller sees of a run while it goes on."""
 TERMINAL = (RunCompleted, RunFailed, RunCancelled)

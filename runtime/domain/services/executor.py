@@ -6,6 +6,7 @@ from runtime.domain.entities.agents import Agent
 from runtime.domain.events.runs import RunEvent
 from runtime.domain.value_objects.chat import GenerationOptions, Message
 from runtime.domain.value_objects.ids import ProjectId, RunId, UserId
+from runtime.domain.value_objects.memory import Recall
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class RunInput:
     stream: bool = True
     """Whether the caller reads the answer as it is made."""
     metadata: Mapping[str, object] = field(default_factory=dict)
+    recall: Recall | None = None
+    """What is told of the conversation before `messages`, for agents that keep a summary."""
 
 
 Emit = Callable[[RunEvent], Awaitable[None]]
@@ -39,6 +42,17 @@ class AgentInstance(Protocol):
     @property
     def unsupported_options(self) -> Mapping[str, str]:
         """Parameters of a call that the agent can't honour, and why."""
+
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        """Whether all that it says comes from a model that keeps to the format by itself."""
+
+    @property
+    def history_messages(self) -> int | None:
+        """How many of the latest messages it looks at; None: all."""
+
+    @property
+    def history_summary(self) -> bool:
+        """Whether it wants to know, in a few words, what came before those."""
 
     async def run(self, input: RunInput, emit: Emit) -> None:
         """Emit what happens; cancelling the task that awaits this stops the agent.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -12,6 +13,7 @@ from runtime.domain.events.runs import (
     UsageReported,
 )
 from runtime.domain.value_objects.chat import FinishReason, GenerationOptions, Message
+from runtime.domain.value_objects.embeddings import EmbeddingInput, Embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,25 @@ class ModelFinished:
 
 
 ModelEvent = (
-    TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageReported | ModelFinished
+    TextDelta
+    | ReasoningDelta
+    | RefusalDelta
+    | AnnotationsAdded
+    | ToolCallDelta
+    | UsageReported
+    | ModelFinished
 )
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingCall:
+    model: str
+    """`provider/name`, a provider's name, or the name of a model of the default provider."""
+    inputs: Sequence[EmbeddingInput]
+    dimensions: int | None = None
+    """None: as many as the model has."""
+    user: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class ModelService(Protocol):
@@ -52,8 +71,24 @@ class ModelService(Protocol):
         UpstreamRateLimited, UpstreamAuthFailed, UpstreamFailed, UpstreamTimeout.
         """
 
+    async def embed(self, call: EmbeddingCall) -> Embeddings:
+        """Transient failures are retried here and nowhere else.
+
+        Raises EmbeddingModelNotFound, and what `stream` raises.
+        """
+
+    def embedder(self, model: str) -> str:
+        """What `embed` calls, as `provider/name`. Raises EmbeddingModelNotFound."""
+
+    def is_embedder(self, model: str) -> bool:
+        """Whether the name alone says that it is an embedding model. Others may be one too, of
+        the default provider."""
+
     def check(self, model: str | None) -> None:
         """Raises InvalidValue, with the providers there are, when no provider serves `model`."""
+
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        """Whether the model can't but keep to the format; others are asked for it in words."""
 
 
 @dataclass(frozen=True, slots=True)

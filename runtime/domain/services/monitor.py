@@ -56,6 +56,9 @@ class Monitor(Protocol):
     ) -> CallWatch:
         """In the context of the run that makes the call."""
 
+    def embedding_call(self, provider: str, model: str) -> CallWatch:
+        """The model's name is the caller's, and may be of none."""
+
     def refused(self, agent: Agent, error: DomainError) -> None:
         """A run that did not begin."""
 
@@ -85,6 +88,9 @@ class Unwatched(Monitor):
     def model_call(
         self, provider: str, model: str, options: GenerationOptions, *, stream: bool
     ) -> CallWatch:
+        return _UNWATCHED_CALL
+
+    def embedding_call(self, provider: str, model: str) -> CallWatch:
         return _UNWATCHED_CALL
 
     def refused(self, agent: Agent, error: DomainError) -> None: ...

@@ -50,6 +50,8 @@ class TemplateInfo:
     sections: Sequence[FormSection]
     source: str
     """Where it comes from: built-in, a distribution's name, or a file in a template folder."""
+    refused: frozenset[str] = frozenset()
+    """Parameters of a call that its agents can't honour."""
     generation: int = 0
     """Grows each time the code behind this version is loaded anew."""
 

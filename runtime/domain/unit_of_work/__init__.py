@@ -5,8 +5,12 @@ from typing import Protocol
 from runtime.domain.events.base import Event
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
+from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
+from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.value_objects.identity import Scope
 
 Publish = Callable[[Event], Awaitable[None]]
@@ -23,6 +27,13 @@ class UnitOfWork(Protocol):
     audit: AuditRepository
     keys: ApiKeyRepository
     runs: RunRepository
+    sessions: SessionRepository
+    completions: CompletionRepository
+    responses: ResponseRepository
+    run_events: RunEventRepository
+    limits: LimitRepository
+    prices: PriceRepository
+    usage: UsageRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

@@ -156,6 +156,11 @@ class AgentSpec:
         if not self.name.strip() or len(self.name) > 128:
             raise InvalidValue("A name is 1-128 characters.", param="name")
 
+    @property
+    def fingerprint(self) -> str:
+        """OpenAI's `system_fingerprint`: other content, another fingerprint."""
+        return self.content_hash[:10]
+
     @cached_property
     def content_hash(self) -> str:
         """SHA-256, in hex, of what a reviewer approves, as canonical JSON."""

@@ -1,10 +1,11 @@
 """A run's events folded into one answer: the non-streaming form of every door."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     RunCompleted,
@@ -26,9 +27,11 @@ class Answer:
     """Calls that the caller is to make."""
     logprobs: Sequence[Any]
     """OpenAI's token objects, in order; empty when none were asked for."""
+    refusal_logprobs: Sequence[Any]
+    annotations: Sequence[Mapping[str, object]]
     finish_reason: FinishReason
     usage: Usage
-    events: Sequence[RunEvent]
+    events: Sequence[RunEvent] = ()
 
     @classmethod
     def of(cls, events: Sequence[RunEvent]) -> Self:
@@ -37,6 +40,8 @@ class Answer:
         reasoning: list[str] = []
         refusal: list[str] = []
         logprobs: list[Any] = []
+        refusal_logprobs: list[Any] = []
+        annotations: list[Mapping[str, object]] = []
         calls: dict[int, ToolCall] = {}
         usage = NO_USAGE
         finish: FinishReason = "stop"
@@ -45,11 +50,16 @@ class Answer:
                 case TextDelta():
                     text.append(event.text)
                     if event.logprobs:
-                        logprobs += _tokens(event.logprobs.get("content"))
+                        logprobs += tokens(event.logprobs.get("content"))
+                        refusal_logprobs += tokens(event.logprobs.get("refusal"))
                 case ReasoningDelta():
                     reasoning.append(event.text)
                 case RefusalDelta():
                     refusal.append(event.text)
+                    if event.logprobs:
+                        refusal_logprobs += tokens(event.logprobs.get("refusal"))
+                case AnnotationsAdded():
+                    annotations += event.annotations
                 case ToolCallDelta():
                     calls[event.index] = extended(calls.get(event.index), event)
                 case UsageReported():
@@ -66,6 +76,8 @@ class Answer:
             refusal="".join(refusal) or None,
             tool_calls=[calls[index] for index in sorted(calls)],
             logprobs=logprobs,
+            refusal_logprobs=refusal_logprobs,
+            annotations=annotations,
             finish_reason=finish,
             usage=usage,
             events=events,
@@ -79,5 +91,6 @@ def extended(call: ToolCall | None, delta: ToolCallDelta) -> ToolCall:
     return replace(call, arguments=call.arguments + delta.arguments)
 
 
-def _tokens(value: object) -> Iterable[Any]:
+def tokens(value: object) -> Iterable[Any]:
+    """Of a `logprobs` object's `content`."""
     return value if isinstance(value, list) else ()

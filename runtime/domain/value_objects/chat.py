@@ -1,5 +1,6 @@
 """Messages and options in the shapes of OpenAI's chat completions, free of its wire format."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -73,6 +74,12 @@ class Message:
             return self.content
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
 
+    @property
+    def characters(self) -> int:
+        """Of its text and of what is called."""
+        calls = sum(len(call.name) + len(call.arguments) for call in self.tool_calls)
+        return len(self.text) + calls
+
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
@@ -83,6 +90,11 @@ class ToolSpec:
     parameters: Mapping[str, object] = field(default_factory=dict)
     """JSON Schema of the arguments object; empty means it takes none."""
     strict: bool | None = None
+
+    @property
+    def characters(self) -> int:
+        parameters = json.dumps(self.parameters, default=dict) if self.parameters else ""
+        return len(self.name) + len(self.description) + len(parameters)
 
 
 ToolChoice = Literal["none", "auto", "required"] | str
@@ -110,6 +122,8 @@ class GenerationOptions:
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: Mapping[str, object] | None = None
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -136,6 +150,8 @@ class GenerationOptions:
             user=self.user,
             safety_identifier=self.safety_identifier,
             prompt_cache_key=self.prompt_cache_key,
+            prompt_cache_retention=self.prompt_cache_retention,
+            prompt_cache_options=self.prompt_cache_options,
         )
 
     @property
@@ -170,5 +186,12 @@ class Usage:
 
 
 NO_USAGE = Usage()
+_CHARACTERS_PER_TOKEN = 4
+
+
+def estimated_tokens(characters: int) -> int:
+    """Where nobody has counted."""
+    return -(-characters // _CHARACTERS_PER_TOKEN)
+
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]

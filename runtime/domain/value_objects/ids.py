@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 
 AgentId = NewType("AgentId", str)
@@ -12,6 +13,7 @@ KeyId = NewType("KeyId", str)
 SessionId = NewType("SessionId", str)
 ItemId = NewType("ItemId", str)
 ResponseId = NewType("ResponseId", str)
+CompletionId = NewType("CompletionId", str)
 ProjectId = NewType("ProjectId", str)
 UserId = NewType("UserId", str)
 
@@ -61,3 +63,13 @@ def new_session_id() -> SessionId:
 def new_item_id(prefix: str) -> ItemId:
     """`msg`, `fc`, `fco`, `rs` or `mcp`, as OpenAI names the kinds of items."""
     return ItemId(f"{prefix}_{uuid7_hex()}")
+
+
+def completion_id(run: RunId) -> CompletionId:
+    """Of the answer whose first choice is the run."""
+    return CompletionId(f"chatcmpl-{run.removeprefix('run_')}")
+
+
+def made_at(id: str) -> datetime:
+    """When an id of ours was made, to the millisecond."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(id[-32:-20], 16))

@@ -1,6 +1,6 @@
 """What a conversation is made of, in order: messages, calls and their results, thoughts."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ from runtime.domain.events.runs import (
     ToolCalled,
     ToolReturned,
 )
-from runtime.domain.value_objects.answers import extended
+from runtime.domain.value_objects.answers import tokens
 from runtime.domain.value_objects.chat import ChatRole, Content, Message, ToolCall
 from runtime.domain.value_objects.ids import ItemId, RunId
 
@@ -26,6 +26,8 @@ class MessageItem:
     message: Message
     """Without tool calls: each is an item of its own."""
     status: ItemStatus = "completed"
+    logprobs: Sequence[object] = ()
+    """OpenAI's token objects, where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,84 +101,166 @@ def _append(messages: list[Message], message: Message) -> None:
     )
 
 
-def items_of(run_id: RunId, events: Sequence[RunEvent]) -> list[Item]:
+@dataclass(frozen=True, slots=True)
+class ItemBegan:
+    index: int
+    item: Item
+    """In progress, and still empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemEnded:
+    index: int
+    item: Item
+
+
+ItemChange = ItemBegan | ItemEnded
+
+
+def items_of(
+    run_id: RunId, events: Iterable[RunEvent], status: ItemStatus = "completed"
+) -> list[Item]:
     """The output of a run as items, in the order in which they began.
 
     Their ids come from the run's, so that whoever folds the same events gets the same items.
+    `status` is that of what the end of the events leaves open.
     """
-    output = _Output(run_id)
+    output = OutputItems(run_id)
     for event in events:
         output.add(event)
-    return list(output.items())
+    output.end(status)
+    return output.items
 
 
-class _Output:
+class OutputItems:
+    """A run's output while it comes. An item that has begun is whole once it has ended."""
+
     def __init__(self, run_id: RunId) -> None:
+        self.items: list[Item] = []
         self._run = run_id.removeprefix("run_")
-        self._items: list[Item | list[TextDelta | RefusalDelta] | list[ReasoningDelta]] = []
+        self._open: type[MessageItem | ReasoningItem] | None = None
+        """What the last item is, while it is text that may go on."""
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._logprobs: list[object] = []
         self._calls: dict[int, int] = {}
+        self._arguments: dict[int, list[str]] = {}
         self._tools: dict[str, int] = {}
 
-    def add(self, event: RunEvent) -> None:
-        last = self._items[-1] if self._items else None
+    def add(self, event: RunEvent) -> Sequence[ItemChange]:
         match event:
-            case TextDelta() | RefusalDelta():
-                if isinstance(last, list) and not isinstance(last[0], ReasoningDelta):
-                    last.append(event)
-                else:
-                    self._items.append([event])
+            case TextDelta():
+                begun = self._begin_text(MessageItem) if self._refusal else self._in(MessageItem)
+                self._text.append(event.text)
+                if event.logprobs:
+                    self._logprobs += tokens(event.logprobs.get("content"))
+                return begun
+            case RefusalDelta():
+                begun = self._in(MessageItem)
+                self._refusal.append(event.text)
+                return begun
             case ReasoningDelta():
-                if isinstance(last, list) and isinstance(last[0], ReasoningDelta):
-                    last.append(event)
-                else:
-                    self._items.append([event])
+                begun = self._in(ReasoningItem)
+                self._text.append(event.text)
+                return begun
             case ToolCallDelta():
-                self._call(event)
+                return self._call(event)
             case ToolCalled():
-                self._tools[event.call_id] = len(self._items)
-                item = AgentToolItem(
-                    self._id("mcp"), event.call_id, event.name, event.arguments, status="incomplete"
-                )
-                self._items.append(item)
+                return self._called(event)
             case ToolReturned():
-                self._returned(event)
+                return self._returned(event)
             case _:
-                pass
+                return ()
 
-    def items(self) -> Iterator[Item]:
-        for index, item in enumerate(self._items):
-            if not isinstance(item, list):
-                yield item
-            elif isinstance(item[0], ReasoningDelta):
-                yield ReasoningItem(self._id("rs", index), "".join(each.text for each in item))
-            else:
-                text = "".join(each.text for each in item if isinstance(each, TextDelta))
-                refusal = "".join(each.text for each in item if isinstance(each, RefusalDelta))
-                message = Message(ChatRole.ASSISTANT, text, refusal=refusal or None)
-                yield MessageItem(self._id("msg", index), message)
+    def end(self, status: ItemStatus = "completed") -> Sequence[ItemChange]:
+        """Close what is open. A tool that has not returned never does."""
+        ended = self._end_text(status)
+        for call in self._calls:
+            ended.append(self._end_call(call, status))
+        self._calls.clear()
+        for at in self._tools.values():
+            called = self.items[at]
+            assert isinstance(called, AgentToolItem)
+            ended.append(self._ended(at, replace(called, status="incomplete")))
+        self._tools.clear()
+        return sorted(ended, key=lambda change: change.index)
 
-    def _call(self, delta: ToolCallDelta) -> None:
-        at = self._calls.setdefault(delta.index, len(self._items))
-        if at == len(self._items):
-            self._items.append(FunctionCallItem(self._id("fc"), extended(None, delta)))
-            return
-        begun = self._items[at]
+    def index_of_call(self, index: int) -> int:
+        """Where the item of a ToolCallDelta's index stands, until `end`."""
+        return self._calls[index]
+
+    def _in(self, kind: type[MessageItem | ReasoningItem]) -> Sequence[ItemChange]:
+        return () if self._open is kind else self._begin_text(kind)
+
+    def _begin_text(self, kind: type[MessageItem | ReasoningItem]) -> Sequence[ItemChange]:
+        ended = self._end_text("completed")
+        self._open = kind
+        if kind is MessageItem:
+            empty = Message(ChatRole.ASSISTANT)
+            return [*ended, self._began(MessageItem(self._id("msg"), empty, "in_progress"))]
+        return [*ended, self._began(ReasoningItem(self._id("rs"), "", "in_progress"))]
+
+    def _end_text(self, status: ItemStatus) -> list[ItemChange]:
+        if self._open is None:
+            return []
+        begun, text = self.items[-1], "".join(self._text)
+        if isinstance(begun, MessageItem):
+            said = Message(ChatRole.ASSISTANT, text, refusal="".join(self._refusal) or None)
+            item: Item = MessageItem(begun.id, said, status, tuple(self._logprobs))
+        else:
+            item = ReasoningItem(begun.id, text, status)
+        self._open = None
+        self._text, self._refusal, self._logprobs = [], [], []
+        return [self._ended(len(self.items) - 1, item)]
+
+    def _call(self, delta: ToolCallDelta) -> Sequence[ItemChange]:
+        changes: list[ItemChange] = []
+        if delta.index not in self._calls:
+            changes = self._end_text("completed")
+            self._calls[delta.index] = len(self.items)
+            self._arguments[delta.index] = []
+            call = ToolCall(delta.call_id, delta.name, "")
+            changes.append(self._began(FunctionCallItem(self._id("fc"), call, "in_progress")))
+        self._arguments[delta.index].append(delta.arguments)
+        return changes
+
+    def _end_call(self, index: int, status: ItemStatus) -> ItemEnded:
+        at = self._calls[index]
+        begun = self.items[at]
         assert isinstance(begun, FunctionCallItem)
-        self._items[at] = replace(begun, call=extended(begun.call, delta))
+        call = replace(begun.call, arguments="".join(self._arguments.pop(index)))
+        return self._ended(at, FunctionCallItem(begun.id, call, status))
 
-    def _returned(self, event: ToolReturned) -> None:
-        at = self._tools.get(event.call_id)
+    def _called(self, event: ToolCalled) -> Sequence[ItemChange]:
+        ended = self._end_text("completed")
+        self._tools[event.call_id] = len(self.items)
+        item = AgentToolItem(
+            self._id("mcp"), event.call_id, event.name, event.arguments, status="in_progress"
+        )
+        return [*ended, self._began(item)]
+
+    def _returned(self, event: ToolReturned) -> Sequence[ItemChange]:
+        at = self._tools.pop(event.call_id, None)
         if at is None:
-            return
-        called = self._items[at]
+            return ()
+        called = self.items[at]
         assert isinstance(called, AgentToolItem)
         failed = event.status == "error"
-        self._items[at] = replace(
+        item = replace(
             called,
             output=None if failed else event.output,
             error=event.output if failed else None,
             status="completed",
         )
+        return [self._ended(at, item)]
 
-    def _id(self, prefix: str, index: int | None = None) -> ItemId:
-        return ItemId(f"{prefix}_{self._run}{len(self._items) if index is None else index:04x}")
+    def _began(self, item: Item) -> ItemBegan:
+        self.items.append(item)
+        return ItemBegan(len(self.items) - 1, item)
+
+    def _ended(self, index: int, item: Item) -> ItemEnded:
+        self.items[index] = item
+        return ItemEnded(index, item)
+
+    def _id(self, prefix: str) -> ItemId:
+        return ItemId(f"{prefix}_{self._run}{len(self.items):04x}")

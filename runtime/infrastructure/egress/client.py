@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -23,6 +24,8 @@ _OURS = frozenset(
     {"accept-encoding", "connection", "content-length", "host", "te", "trailer"}
     | {"transfer-encoding", "upgrade"}
 )
+LARGEST_PIECE = 1024 * 1024
+"""Bytes of a body that are sent at once."""
 _FAULTS = (aiohttp.ClientError, HttpProcessingError, OSError)
 
 
@@ -177,8 +180,10 @@ class Endpoint:
         """Redirects are answers like others. Raises EgressRefused, and what aiohttp raises."""
         if self._session is None:
             self._session = self._client.session(self._connect_s, self._headers)
+        # A large body is read in pieces: in one it would hold the loop, and aiohttp warns of it.
+        data = BytesIO(body) if len(body) > LARGEST_PIECE else body
         return await self._session.post(
-            self._url, data=body, headers=headers, allow_redirects=False
+            self._url, data=data, headers=headers, allow_redirects=False
         )
 
     async def aclose(self) -> None:

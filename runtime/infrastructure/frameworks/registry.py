@@ -144,6 +144,7 @@ class TemplateRegistry(TemplateCatalog):
             json_schema=metadata.config_schema,
             sections=[self._with_tools(section) for section in metadata.sections],
             source=source,
+            refused=frozenset(template.unsupported_options),
             generation=next(self._generations),
         )
         return Entry(template, info)

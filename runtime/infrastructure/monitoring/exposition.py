@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from runtime.application.services.admission import Admission
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
+from runtime.application.services.session_holds import SessionDesk
 from runtime.domain.services.models import ProviderHealth
 from runtime.domain.services.templates import TemplateCatalog
 
@@ -24,6 +25,7 @@ class Present:
     admission: Admission
     instances: InstanceCache
     recorder: RunRecorder
+    sessions: SessionDesk
     templates: TemplateCatalog
     providers: Callable[[], Sequence[ProviderHealth]]
 
@@ -33,6 +35,11 @@ class Present:
     def _runs(self) -> Iterator[Metric]:
         admission = self.admission
         yield _gauge("running_runs", "Runs that go on.", admission.running)
+        yield GaugeMetricFamily(
+            "agent_active_sessions",
+            "Sessions with a turn that goes on.",
+            value=self.sessions.active,
+        )
         limits = GaugeMetricFamily(
             "agent_runtime_admission_limit", "Most runs at once.", labels=["of"]
         )

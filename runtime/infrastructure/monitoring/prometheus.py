@@ -18,7 +18,7 @@ from prometheus_client import (
 from runtime import __version__
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run, RunStatus
-from runtime.domain.errors import DomainError
+from runtime.domain.errors import BudgetExhausted, DomainError, LimitReached
 from runtime.domain.services.monitor import (
     CallEnd,
     CallWatch,
@@ -96,10 +96,15 @@ class PrometheusMonitor(Unwatched):
     def model_call(
         self, provider: str, model: str, options: GenerationOptions, *, stream: bool
     ) -> CallWatch:
-        return _CallCount(self._of_model(provider, model))
+        return _CallCount(self.of_model(provider, model))
+
+    def embedding_call(self, provider: str, model: str) -> CallWatch:
+        return _EmbeddingCount(self, provider, model)
 
     def refused(self, agent: Agent, error: DomainError) -> None:
         self._refusals.labels(self._agents(str(agent.slug)), error.code).inc()
+        if isinstance(error, LimitReached | BudgetExhausted):
+            self._limit_refusals.labels(error.scope, error.kind).inc()
 
     def request(self, method: str, route: str, status: int, duration_s: float) -> None:
         method = method if method in _METHODS else OTHER
@@ -127,7 +132,7 @@ class PrometheusMonitor(Unwatched):
         self._tool_calls.labels(name, status).inc()
         self._tool_seconds.labels(name).observe(duration_s)
 
-    def _of_model(self, provider: str, model: str) -> "_OfModel":
+    def of_model(self, provider: str, model: str) -> "_OfModel":
         key = (provider, self._models(f"{provider}/{model}"))
         known = self._by_model.get(key)
         if known is None:
@@ -166,6 +171,13 @@ class PrometheusMonitor(Unwatched):
             "Runs that did not begin: saturated, draining, a parameter the agent does not take.",
             "agent",
             "reason",
+        )
+
+        self._limit_refusals = self._counter(
+            "agent_runtime_limit_refusals_total",
+            "Runs that did not begin for a limit of requests, tokens or runs, or for a budget.",
+            "scope",
+            "kind",
         )
 
     def _define_calls(self) -> None:
@@ -325,6 +337,18 @@ class _RunCount(UnwatchedRun):
         self._monitor.of_agent(self._slug).ended(run)
         for tool in run.tools:
             self._monitor.tool_called(tool.name, tool.status, tool.duration_ms / 1_000)
+
+
+class _EmbeddingCount(UnwatchedCall):
+    def __init__(self, monitor: PrometheusMonitor, provider: str, model: str) -> None:
+        self._monitor = monitor
+        self._provider = provider
+        self._model = model
+
+    def ended(self, end: CallEnd) -> None:
+        """Only a model that answered gets a label: callers may write any name."""
+        model = self._model if end.outcome == "success" else OTHER
+        self._monitor.of_model(self._provider, model).ended(end)
 
 
 class _CallCount(UnwatchedCall):

@@ -25,6 +25,9 @@ class Monitors(Monitor):
             [each.model_call(provider, model, options, stream=stream) for each in self._monitors]
         )
 
+    def embedding_call(self, provider: str, model: str) -> CallWatch:
+        return _Calls([each.embedding_call(provider, model) for each in self._monitors])
+
     def refused(self, agent: Agent, error: DomainError) -> None:
         for each in self._monitors:
             each.refused(agent, error)

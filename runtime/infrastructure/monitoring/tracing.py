@@ -1,7 +1,7 @@
 """OpenTelemetry traces, named after the GenAI semantic conventions 1.41 (gen-ai-spans.md,
 gen-ai-agent-spans.md): `invoke_agent` for a run, under it `chat` for each model call and
-`execute_tool` for each tool call. No span holds a message, an argument, a result or the text of
-an error.
+`execute_tool` for each tool call; `embeddings` for a call that embeds. No span
+holds a message, an argument, a result or the text of an error.
 
 Imported only when traces are wanted: the SDK is an extra.
 """
@@ -101,6 +101,18 @@ class Tracing(Unwatched):
                 "gen_ai.request.model": model,
                 "gen_ai.request.stream": stream,
                 **{name: value for name, value in asked.items() if value is not None},
+            },
+        )
+        return _CallSpan(span)
+
+    def embedding_call(self, provider: str, model: str) -> CallWatch:
+        span = self._tracer.start_span(
+            f"embeddings {model}",
+            kind=SpanKind.CLIENT,
+            attributes={
+                "gen_ai.operation.name": "embeddings",
+                "gen_ai.provider.name": provider,
+                "gen_ai.request.model": model,
             },
         )
         return _CallSpan(span)

@@ -17,11 +17,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from runtime.domain.entities.limits import used_by
 from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
 from runtime.domain.errors import RunNotFound
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.value_objects.chat import Usage
-from runtime.domain.value_objects.ids import AgentId, LineId, ProjectId, RunId, UserId
+from runtime.domain.value_objects.ids import AgentId, KeyId, LineId, ProjectId, RunId, UserId
 from runtime.domain.value_objects.pages import Page
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import (
@@ -35,6 +36,7 @@ from runtime.infrastructure.repositories.base import (
     metadata,
 )
 from runtime.infrastructure.repositories.cursors import Cursors, Position
+from runtime.infrastructure.repositories.limits import Usd, add_usage
 
 runs = Table(
     "runs",
@@ -63,6 +65,8 @@ runs = Table(
     Column("steps", Json, nullable=False),
     Column("tools", Json, nullable=False),
     Column("metadata", Json, nullable=False),
+    Column("key_id", Key),
+    Column("cost", Usd),
     Index(None, "project_id", "started_at", "id"),
     Index(None, "project_id", "owner_id", "started_at", "id"),
     Index(None, "project_id", "agent_id", "started_at", "id"),
@@ -121,7 +125,9 @@ class SqlRunLog(RunLog):
         rows = [insertable(runs, _values(run)) for run in runs_ended]
         with refusals():
             async with self._engine.begin() as connection:
-                await connection.execute(insert_if_new(runs, connection.dialect.name), rows)
+                insert = insert_if_new(runs, connection.dialect.name).returning(runs.c.id)
+                new = set((await connection.execute(insert, rows)).scalars())
+                await add_usage(connection, used_by(run for run in runs_ended if run.id in new))
 
 
 def _values(run: Run) -> Mapping[str, object]:
@@ -146,6 +152,8 @@ def _values(run: Run) -> Mapping[str, object]:
         "steps": [asdict(step) for step in run.steps],
         "tools": [asdict(tool) for tool in run.tools],
         "metadata": run.metadata,
+        "key_id": run.key_id,
+        "cost": run.cost,
     }
 
 
@@ -171,4 +179,6 @@ def _to_run(row: Row[Any]) -> Run:
         tools=tuple(ToolRecord(**tool) for tool in row.tools),
         session_id=row.session_id,
         metadata=row.metadata,
+        key_id=KeyId(row.key_id) if row.key_id else None,
+        cost=row.cost,
     )

@@ -5,16 +5,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
+from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
+from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
+from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.agents import SqlAgentLineRepository, SqlAgentRepository
 from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
+from runtime.infrastructure.repositories.completions import SqlCompletionRepository
 from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
+from runtime.infrastructure.repositories.limits import (
+    SqlLimitRepository,
+    SqlPriceRepository,
+    SqlUsageRepository,
+)
+from runtime.infrastructure.repositories.responses import SqlResponseRepository
+from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
+from runtime.infrastructure.repositories.sessions import SqlSessionRepository
 
 
 class SqlUnitOfWork(UnitOfWork):
@@ -28,6 +41,13 @@ class SqlUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = SqlAuditRepository(*common)
         self.keys: ApiKeyRepository = SqlApiKeyRepository(*common)
         self.runs: RunRepository = SqlRunRepository(*common)
+        self.sessions: SessionRepository = SqlSessionRepository(*common)
+        self.completions: CompletionRepository = SqlCompletionRepository(*common)
+        self.responses: ResponseRepository = SqlResponseRepository(*common)
+        self.run_events: RunEventRepository = SqlRunEventRepository(*common)
+        self.limits: LimitRepository = SqlLimitRepository(*common)
+        self.prices: PriceRepository = SqlPriceRepository(*common)
+        self.usage: UsageRepository = SqlUsageRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

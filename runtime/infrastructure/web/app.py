@@ -15,8 +15,18 @@ from runtime.infrastructure.web.middleware import (
     BrowserGuard,
     RequestContext,
 )
-from runtime.infrastructure.web.openai import chat, models
-from runtime.infrastructure.web.routes import agents, keys, metrics, runs, system, templates
+from runtime.infrastructure.web.openai import chat, completions, conversations, embeddings, models
+from runtime.infrastructure.web.openai.responses import routes as responses
+from runtime.infrastructure.web.routes import (
+    agents,
+    keys,
+    limits,
+    metrics,
+    prices,
+    runs,
+    system,
+    templates,
+)
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
 called as ordinary OpenAI models."""
@@ -42,11 +52,17 @@ def create_app(container: Container) -> FastAPI:
     errors.install(app)
     routers = (
         chat.router,
+        completions.router,
+        responses.router,
         models.router,
+        embeddings.router,
+        conversations.router,
         agents.router,
         templates.router,
         runs.router,
         keys.router,
+        limits.router,
+        prices.router,
         system.router,
         metrics.router,
         docs.router,

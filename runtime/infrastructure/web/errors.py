@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,17 @@ from runtime.domain.errors import DomainError
 from runtime.infrastructure.redaction import redacted, redacted_json
 from runtime.infrastructure.web.json_response import JsonResponse
 
-PLATFORM_PATHS = ("/v1/agents", "/v1/templates", "/v1/schema", "/v1/health", "/v1/runs", "/v1/keys")
+PLATFORM_PATHS = (
+    "/v1/agents",
+    "/v1/templates",
+    "/v1/schema",
+    "/v1/health",
+    "/v1/runs",
+    "/v1/keys",
+    "/v1/limits",
+    "/v1/prices",
+    "/v1/usage",
+)
 """Where errors have the platform's shape; everywhere else it is OpenAI's."""
 
 STATUS: dict[type[DomainError], int] = {
@@ -77,8 +87,12 @@ HTTP_CODE = {
     505: "http_version_not_supported",
 }
 
-_NAMES_A_TYPE = re.compile(r"function-|(list|dict)\[")
-"""Parts of pydantic's location that are no part of the body."""
+_NAMES_A_TYPE = re.compile(r"function-|(list|dict|literal)\[|str$|[A-Z]\w+(In|Choice)$")
+_NAMES_A_VARIANT = re.compile(
+    r"(system|developer|user|assistant|tool|text|refusal|image_url|input_audio|file)$"
+)
+"""Parts of pydantic's location that are no part of the body: what it took a value for, and of a
+list's items which of several kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,11 @@ class Refusal:
         return self.platform() if path.startswith(PLATFORM_PATHS) else {"error": self.openai()}
 
 
+def is_openai(path: str) -> bool:
+    """Whether what answers there is, or would be, a route of OpenAI's."""
+    return path.startswith("/v1/") and not path.startswith(PLATFORM_PATHS)
+
+
 def understand(exc: BaseException) -> Refusal:
     refusal = _understood(exc)
     return replace(
@@ -140,8 +159,10 @@ def _domain(exc: DomainError) -> Refusal:
     headers = {}
     if exc.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(exc.retry_after_s)))
-    # The OpenAI SDKs repeat 408, 409, 429 and 5xx twice; say so where that can't help.
-    if not exc.retryable and (status in (408, 409, 429) or status >= 500):
+        if isinstance(exc, errors.LimitReached):
+            headers["retry-after-ms"] = str(math.ceil(exc.retry_after_s * 1_000))
+    # The OpenAI SDKs repeat 408, 409, 429 and 5xx twice; others 422. Say where that can't help.
+    if not exc.retryable and (status in (408, 409, 422, 429) or status >= 500):
         headers["x-should-retry"] = "false"
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -161,7 +182,10 @@ def _validation(exc: RequestValidationError) -> Refusal:
 def _most_telling(found: Sequence[Any]) -> Any:  # noqa: ANN401 - pydantic's error dicts
     """Of the first field's problems: where it may be one of several things, each says no, and the
     one that came furthest is what the caller meant."""
-    same = [error for error in found if error["loc"][:3] == found[0]["loc"][:3]]
+    at = found[0]["loc"][:3]
+    if not isinstance(at[-1], int):
+        at = at[:2]
+    same = [error for error in found if error["loc"][: len(at)] == at]
     return max(same, key=lambda error: (len(error["loc"]), not error["type"].endswith("_type")))
 
 
@@ -172,8 +196,15 @@ def _problem(error: Any) -> dict[str, str]:  # noqa: ANN401 - pydantic's error d
     if error["loc"] == ("body",):
         message = "The body must be a JSON object, sent with 'Content-Type: application/json'."
         return {"param": "", "message": message}
-    where = [str(part) for part in error["loc"][1:] if not _NAMES_A_TYPE.match(str(part))]
+    where = list(_path(error["loc"][1:]))
     return {"param": ".".join(where), "message": error["msg"].removeprefix("Value error, ")}
+
+
+def _path(location: Sequence[str | int]) -> Iterator[str]:
+    for before, part in zip((None, *location), location, strict=False):
+        of_item = isinstance(before, int) and _NAMES_A_VARIANT.match(str(part))
+        if not (of_item or _NAMES_A_TYPE.match(str(part))):
+            yield str(part)
 
 
 def _http(exc: HTTPException) -> Refusal:

@@ -5,6 +5,7 @@ Plain ASGI: nothing here buffers a stream or adds a task to it.
 
 import logging
 import re
+from collections.abc import Iterator
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runtime.application.services.quotas import STANDING, duration
 from runtime.domain.errors import Forbidden
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.infrastructure.web import errors
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 log = structlog.get_logger("runtime.access")
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+OPENAI_VERSION = (b"openai-version", b"2020-10-01")
+"""As OpenAI's own answers have it: its only version so far."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -49,6 +53,8 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": _headers(message, request_id, since)}
+                if errors.is_openai(scope["path"]):
+                    message["headers"].append(OPENAI_VERSION)
             await send(message)
 
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -151,9 +157,22 @@ def _headers(message: Message, request_id: str, since: float) -> list[tuple[byte
         *given,
         *SECURITY_HEADERS,
         *(header for header in UNLESS_SET if header[0] not in names),
+        *_standing(),
         (b"x-request-id", request_id.encode()),
         (b"openai-processing-ms", b"%d" % took_ms),
     ]
+
+
+def _standing() -> Iterator[tuple[bytes, bytes]]:
+    """As OpenAI tells it (platform.openai.com/docs/guides/rate-limits, "in headers")."""
+    standing = STANDING.get()
+    if standing is None:
+        return
+    for kind, gauge in ((b"requests", standing.requests), (b"tokens", standing.tokens)):
+        if gauge:
+            yield b"x-ratelimit-limit-" + kind, b"%d" % gauge.limit
+            yield b"x-ratelimit-remaining-" + kind, b"%d" % gauge.remaining
+            yield b"x-ratelimit-reset-" + kind, duration(gauge.reset_s).encode()
 
 
 def _route(scope: Scope) -> str:

@@ -1,4 +1,7 @@
-"""One strict reading of JSON for every route; the stock one takes NaN and answers 500 to others."""
+"""What every route with a body has: one strict reading of JSON, and requests that can be repeated.
+
+The stock reading takes NaN and answers 500 to others.
+"""
 
 import re
 from collections.abc import Callable, Coroutine
@@ -8,6 +11,9 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
+
+from runtime.infrastructure.web import idempotency
 
 MAX_DEPTH = 100
 MAX_VALUES = 100_000
@@ -26,6 +32,22 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        **options: Any,  # noqa: ANN401 - as in FastAPI
+    ) -> None:
+        if "POST" in options["methods"]:
+            options = idempotency.documented(path, options)
+        super().__init__(path, endpoint, **options)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if idempotency.is_keyed(scope):
+            await idempotency.once(super().handle, scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 

@@ -105,6 +105,7 @@ class DrainingServer(uvicorn.Server):
         self._engine.admission.open = False
         await self._until(lambda: self._idle() or bool(self.forced_by), self._grace_s)
         self._engine.cancel_all()
+        self._container.background().closing = True
         await self._until(self._idle, LAST_WORDS_S)
 
     def _idle(self) -> bool:

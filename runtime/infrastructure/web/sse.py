@@ -4,7 +4,7 @@ sse-starlette starts four for each stream and one that polls for as long as the 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
 
 from starlette.responses import Response
@@ -28,12 +28,15 @@ class EventStream(Response):
         self,
         frames: AsyncGenerator[bytes],
         leave: Callable[[], None],
+        headers: Mapping[str, str] | None = None,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         # Not by the base class, which would announce an empty body.
         self.status_code = 200
         self.background = None
-        self.init_headers({"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"})
+        self.init_headers(
+            {"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no", **(headers or {})}
+        )
         self._frames = frames
         self._leave = leave
         self._heartbeat_s = heartbeat_s

@@ -28,6 +28,7 @@ from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.templates.base import BaseAgentTemplate, C, Services
 from runtime.templates.langgraph.chat_model import RuntimeChatModel
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
+from runtime.templates.langgraph.summary import with_summary
 from runtime.templates.scope import CURRENT, RunScope, events_of
 
 Graph = CompiledStateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]
@@ -76,10 +77,17 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             async for event in events:
                 yield event
 
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        if self.answer_key is not None or self.other_models:
+            return False
+        return self.services.models.obeys(self.agent.spec.model, response_format)
+
     async def run(self, input: RunInput, emit: Emit) -> None:
         scope = RunScope(input, emit)
         token = CURRENT.set(scope)
         try:
+            if input.recall is not None:
+                input = await with_summary(input, self.model.quiet, emit)
             await self._stream_graph(input, scope)
         except GraphRecursionError as error:
             raise IterationLimit(self.round_limit()) from error

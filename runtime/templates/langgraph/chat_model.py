@@ -30,6 +30,7 @@ from pydantic import ConfigDict
 
 from runtime.domain.errors import ExecutionFailed
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     RunEvent,
@@ -78,7 +79,7 @@ class _Reply:
             await self._say(event)
             return
         match event:
-            case ReasoningDelta():
+            case ReasoningDelta() | AnnotationsAdded():
                 await self._say(event)
             case RefusalDelta():
                 self._refusal.append(event.text)
@@ -276,12 +277,14 @@ class RuntimeChatModel(BaseChatModel):
         bound: dict[str, Any],
     ) -> GenerationOptions:
         asked = scope.input.options if scope else GenerationOptions()
+        fixed = self.fixed
         if not aloud:
             asked = asked.for_inner_call()
+            fixed = replace(fixed, response_format=None) if fixed.response_format else fixed
         elif scope and scope.called_own_tools and asked.tool_choice not in (None, "none"):
             # A forced call was honoured in the first round; forced again it would never end.
             asked = replace(asked, tool_choice=None)
-        options = asked.over(self.fixed)
+        options = asked.over(fixed)
         names = GenerationOptions.__dataclass_fields__
         own = {name: value for name, value in bound.items() if name in names and value is not None}
         if "tools" in own:

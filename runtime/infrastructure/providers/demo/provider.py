@@ -3,13 +3,18 @@ from collections.abc import AsyncGenerator, Sequence
 from itertools import chain
 from typing import Any, cast
 
+from runtime.domain.errors import EmbeddingModelNotFound, UpstreamRefused
 from runtime.domain.events.runs import TextDelta, ToolCallDelta, UsageReported
-from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished
+from runtime.domain.services.models import EmbeddingCall, ModelCall, ModelEvent, ModelFinished
 from runtime.domain.value_objects.chat import ChatRole, FinishReason, ToolCall, Usage
+from runtime.domain.value_objects.embeddings import Embeddings
+from runtime.infrastructure.providers.base import OPENAI_EMBEDDING_MODELS
 from runtime.infrastructure.providers.demo.calls import wanted_calls
+from runtime.infrastructure.providers.demo.embeddings import DIMENSIONS, MAX_DIMENSIONS, vector
 from runtime.infrastructure.providers.demo.schemas import as_text, instance
 from runtime.infrastructure.providers.demo.talk import answer, counted, last_user_text, returned
-from runtime.infrastructure.providers.demo.texts import Hints, named_keys, words
+from runtime.infrastructure.providers.demo.texts import Hints, count_words, named_keys, words
+from runtime.infrastructure.providers.formats import EVERY_FORMAT
 
 _MODEL = "demo"
 _TURNS_OF_LOOP = 16
@@ -21,6 +26,9 @@ class DemoProvider:
 
     name = "demo"
     default_model = _MODEL
+    formats = EVERY_FORMAT
+    default_embedding_model = _MODEL
+    embedding_models = frozenset({_MODEL, *OPENAI_EMBEDDING_MODELS})
 
     def __init__(self, *, token_delay_ms: float = 0) -> None:
         self._delay_s = token_delay_ms / 1000
@@ -41,6 +49,23 @@ class DemoProvider:
                 yield event
         yield UsageReported(Usage(counted(call.messages), len(deltas)), _MODEL)
         yield ModelFinished(reason, _MODEL, "fp_demo")
+
+    async def embed(self, call: EmbeddingCall, model: str) -> Embeddings:
+        if model not in self.embedding_models:
+            raise EmbeddingModelNotFound(f"{self.name}/{model}")
+        dimensions = call.dimensions or DIMENSIONS
+        if dimensions > MAX_DIMENSIONS:
+            raise UpstreamRefused(
+                f"The demo model has at most {MAX_DIMENSIONS} dimensions.", param="dimensions"
+            )
+        vectors = []
+        for each in call.inputs:
+            await asyncio.sleep(0)
+            vectors.append(vector(each, dimensions))
+        tokens = sum(
+            count_words(each) if isinstance(each, str) else len(each) for each in call.inputs
+        )
+        return Embeddings(vectors, model, Usage(input_tokens=tokens))
 
     async def aclose(self) -> None:
         """Nothing is held."""

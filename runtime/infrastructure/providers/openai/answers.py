@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -39,6 +40,7 @@ _REASONS: dict[str, FinishReason] = {
     "safety": "content_filter",
     "sensitive": "content_filter",
 }
+_CITED = {"start_index", "end_index", "url", "title"}
 _loads = orjson.loads
 
 
@@ -180,16 +182,20 @@ class Answer:
         yield ModelFinished(reason, self._model, self._fingerprint)
 
     def _deltas(self, delta: dict[str, Any], logprobs: dict[str, Any] | None) -> list[ModelEvent]:
+        if len(delta) == 1 and not logprobs and (text := delta.get("content")):
+            return [TextDelta(_str(text))]
         events: list[ModelEvent] = []
         thought = delta.get("reasoning_content") or delta.get("reasoning")
         if thought and isinstance(thought, str):
             events.append(ReasoningDelta(thought))
-        text = delta.get("content")
-        if text or logprobs:
+        text, refusal = delta.get("content"), delta.get("refusal")
+        if text or (logprobs and not refusal):
             events.append(TextDelta(_str(text), logprobs))
-        refusal = delta.get("refusal")
         if refusal:
-            events.append(RefusalDelta(_str(refusal)))
+            events.append(RefusalDelta(_str(refusal), None if text else logprobs))
+        citations = [each for each in delta.get("annotations") or () if _is_citation(each)]
+        if citations:
+            events.append(AnnotationsAdded(citations))
         calls = delta.get("tool_calls")
         if calls:
             for piece in calls:
@@ -233,6 +239,12 @@ class Answer:
 
     def _garbage(self) -> Exception:
         return self._faults.failed("sent something that is not a chat completion")
+
+
+def _is_citation(annotation: object) -> bool:
+    """Some providers have annotations of their own, which no client of OpenAI's knows."""
+    cited = annotation.get("url_citation") if isinstance(annotation, dict) else None
+    return isinstance(cited, dict) and cited.keys() >= _CITED
 
 
 def _str(value: object) -> str:

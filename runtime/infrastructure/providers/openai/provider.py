@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -8,10 +8,23 @@ import orjson
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from runtime.domain.errors import DomainError, EgressRefused, UpstreamMisconfigured
-from runtime.domain.services.models import ModelCall, ModelEvent
+from runtime.domain.errors import (
+    DomainError,
+    EgressRefused,
+    EmbeddingModelNotFound,
+    UpstreamMisconfigured,
+)
+from runtime.domain.services.models import EmbeddingCall, ModelCall, ModelEvent
+from runtime.domain.value_objects.embeddings import Embeddings
 from runtime.infrastructure.egress import Credential, EgressClient
+from runtime.infrastructure.providers.base import OPENAI_EMBEDDING_MODELS
+from runtime.infrastructure.providers.formats import EVERY_FORMAT
 from runtime.infrastructure.providers.openai.answers import Answer, EventLines, WholeBody
+from runtime.infrastructure.providers.openai.embeddings import (
+    LARGEST_BODY,
+    embedding_request,
+    embeddings_of,
+)
 from runtime.infrastructure.providers.openai.faults import Faults
 from runtime.infrastructure.providers.openai.requests import request_body
 
@@ -47,6 +60,8 @@ class OpenAIProvider:
         *,
         name: str = "openai",
         default_model: str = "gpt-4.1-mini",
+        formats: Collection[str] = EVERY_FORMAT,
+        default_embedding_model: str = "text-embedding-3-small",
         connect_s: float = 10,
         first_token_s: float = 120,
         idle_s: float = 60,
@@ -55,12 +70,18 @@ class OpenAIProvider:
         """Raises ValueError for a base URL or a key that can't be sent, EgressRefused."""
         self.name = name
         self.default_model = default_model
-        url = _completions(base_url)
-        self._endpoint = egress.endpoint(
-            str(url),
-            headers=_HEADERS,
-            credential=_credential(url, api_key),
-            connect_s=connect_s,
+        self.formats = formats
+        self.default_embedding_model = default_embedding_model
+        self.embedding_models = frozenset({default_embedding_model, *OPENAI_EMBEDDING_MODELS})
+        url = _address(base_url, "chat/completions")
+        self._endpoint, self._embeddings = (
+            egress.endpoint(
+                str(each),
+                headers=_HEADERS,
+                credential=_credential(each, api_key),
+                connect_s=connect_s,
+            )
+            for each in (url, _address(base_url, "embeddings"))
         )
         self._first_token_s = first_token_s
         self._idle_s = idle_s
@@ -96,10 +117,7 @@ class OpenAIProvider:
                 source.expect_within(_AFTER_DONE_S)
                 await source.read()
         except EgressRefused as error:
-            raise UpstreamMisconfigured(
-                f"The model provider '{self.name}' is at an address that the runtime does not "
-                "call; an operator can allow its host with RUNTIME_ALLOWED_EGRESS."
-            ) from error
+            raise self._not_called() from error
         except _CONNECTION_FAULTS as error:
             # Whatever happens to the connection after the finish reason, the answer is whole.
             if answer.reason is None:
@@ -112,8 +130,44 @@ class OpenAIProvider:
         for event in answer.finish():
             yield event
 
+    async def embed(self, call: EmbeddingCall, model: str) -> Embeddings:
+        body = embedding_request(call, model)
+        due = asyncio.get_running_loop().time() + self._answer_s
+        response: aiohttp.ClientResponse | None = None
+        source: _Source | None = None
+        try:
+            async with asyncio.timeout_at(due):
+                response = await self._embeddings.post(body, call.headers)
+            source = _Source(response.content, due)
+            if response.status == HTTPStatus.NOT_FOUND:
+                raise EmbeddingModelNotFound(f"{self.name}/{model}")
+            if response.status != HTTPStatus.OK:
+                raise await self._refusal(response, source, model)
+            whole = bytearray()
+            while data := await source.read():
+                whole += data
+                if len(whole) > LARGEST_BODY:
+                    raise self._faults.failed("sent more in one piece than the runtime takes")
+        except EgressRefused as error:
+            raise self._not_called() from error
+        except _CONNECTION_FAULTS as error:
+            raise self._broken(error, started=response is not None) from error
+        finally:
+            if source is not None:
+                source.close()
+            if response is not None:
+                response.close()
+        return embeddings_of(bytes(whole), call, model, self._faults)
+
     async def aclose(self) -> None:
         await self._endpoint.aclose()
+        await self._embeddings.aclose()
+
+    def _not_called(self) -> UpstreamMisconfigured:
+        return UpstreamMisconfigured(
+            f"The model provider '{self.name}' is at an address that the runtime does not "
+            "call; an operator can allow its host with RUNTIME_ALLOWED_EGRESS."
+        )
 
     def _pieces(self, call: ModelCall, response: aiohttp.ClientResponse) -> EventLines | WholeBody:
         # Some endpoints can't stream a particular model and send the whole answer all the same.
@@ -180,8 +234,8 @@ class _Source:
             self._timer = self._loop.call_at(max(self._due, now + _GLANCE_S), self._look)
 
 
-def _completions(base_url: str) -> URL:
-    url = URL(base_url.rstrip("/") + "/chat/completions")
+def _address(base_url: str, path: str) -> URL:
+    url = URL(f"{base_url.rstrip('/')}/{path}")
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError("a provider's base URL must be absolute, with http: or https:")
     return url

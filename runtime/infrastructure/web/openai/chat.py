@@ -2,18 +2,18 @@
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from time import time
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from runtime.application.commands.runs import ExecuteAgent, SessionRef
+from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.services.engine import Execution
 from runtime.domain.entities.runs import Run
 from runtime.domain.errors import Draining, InvalidValue
 from runtime.domain.events.runs import (
+    AnnotationsAdded,
     ReasoningDelta,
     RefusalDelta,
     RunCancelled,
@@ -23,16 +23,18 @@ from runtime.domain.events.runs import (
     TextDelta,
     ToolCallDelta,
 )
-from runtime.domain.value_objects.answers import Answer
-from runtime.domain.value_objects.chat import NO_USAGE, Usage
+from runtime.domain.value_objects.chat import NO_USAGE
+from runtime.domain.value_objects.completions import checked_labels
 from runtime.domain.value_objects.identity import Principal
-from runtime.domain.value_objects.ids import UserId
+from runtime.domain.value_objects.ids import UserId, completion_id
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import provided
 from runtime.infrastructure.web.disconnect import unless_disconnected
 from runtime.infrastructure.web.errors import understand
 from runtime.infrastructure.web.json_response import JsonResponse
+from runtime.infrastructure.web.openai.chat_objects import choice_object, head, usage_object
 from runtime.infrastructure.web.openai.examples import CHAT_RESPONSES
+from runtime.infrastructure.web.openai.sessions import session_headers, session_of
 from runtime.infrastructure.web.openai.wire import ChatCompletionRequest
 from runtime.infrastructure.web.requests import StrictRoute
 from runtime.infrastructure.web.sse import EventStream
@@ -43,7 +45,7 @@ router = APIRouter(prefix="/v1/chat", tags=["OpenAI"], route_class=StrictRoute)
 HEADERS_WITHIN_S = 15.0
 """A stream that says nothing for this long gets its headers all the same: proxies give up soon."""
 MAX_NAME = 256
-"""Characters of a user's or a session's id."""
+"""Characters of a user's id."""
 
 
 @router.post("/completions", response_model=None, responses=CHAT_RESPONSES)
@@ -55,22 +57,23 @@ async def create_chat_completion(
 ) -> Response:
     """Ask an agent. With `stream`, the answer comes as server-sent events."""
     body.check_supported()
-    command = _command(body, caller)
+    command = _command(body, caller, request)
     details = _wants_details(request, command)
     if body.stream:
         execution = await unless_disconnected(request, _opened(request, execute, command))
         usage = bool(body.stream_options and body.stream_options.include_usage)
         frames = _Frames(execution, body.model, with_usage=usage, with_details=details)
-        return EventStream(frames.stream(), execution.cancel)
-    answer = await unless_disconnected(
+        headers = session_headers(command.session, execution)
+        return EventStream(frames.stream(), execution.cancel, headers)
+    answer, headers = await unless_disconnected(
         request, _whole(request, execute, command, with_details=details)
     )
-    return JsonResponse(answer)
+    return JsonResponse(answer, headers=headers)
 
 
-def _command(body: ChatCompletionRequest, caller: Principal) -> ExecuteAgent:
+def _command(body: ChatCompletionRequest, caller: Principal, request: Request) -> ExecuteAgent:
     metadata = body.metadata or {}
-    user, session = _name(metadata, "user_id"), _name(metadata, "session_id")
+    user = _name(metadata, "user_id")
     return ExecuteAgent(
         caller=caller.acting_for(UserId(user) if user else None),
         model=body.model,
@@ -78,8 +81,9 @@ def _command(body: ChatCompletionRequest, caller: Principal) -> ExecuteAgent:
         options=body.options(),
         choices=body.n or 1,
         stream=bool(body.stream),
-        session=SessionRef(name=session) if session else None,
+        session=session_of(request, metadata),
         metadata=metadata,
+        labels=checked_labels(metadata) if body.store else None,
     )
 
 
@@ -117,7 +121,8 @@ async def _opened(
 
 async def _whole(
     request: Request, execute: ExecuteAgentHandler, command: ExecuteAgent, *, with_details: bool
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The answer and its headers."""
     execution = await execute(command)
     request.state.run_id = execution.id
     try:
@@ -125,64 +130,17 @@ async def _whole(
     finally:
         await execution.aclose()
     details = {"metadata": _metadata(execution)} if with_details else {}
-    return {
+    body = {
         **_head(execution, command.model, "chat.completion"),
-        "choices": [_choice(index, answer) for index, answer in enumerate(answers)],
-        "usage": _usage(sum((answer.usage for answer in answers), NO_USAGE)),
+        "choices": [choice_object(index, answer) for index, answer in enumerate(answers)],
+        "usage": usage_object(sum((answer.usage for answer in answers), NO_USAGE)),
         **details,
     }
+    return body, session_headers(command.session, execution)
 
 
 def _head(execution: Execution, model: str, kind: str) -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{execution.id.removeprefix('run_')}",
-        "object": kind,
-        "created": int(time()),
-        "model": model,
-        "service_tier": "default",
-        "system_fingerprint": f"fp_{execution.agent.spec.content_hash[:10]}",
-    }
-
-
-def _choice(index: int, answer: Answer) -> dict[str, Any]:
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": answer.text or (None if answer.tool_calls or answer.refusal else ""),
-        "refusal": answer.refusal,
-        "annotations": [],
-    }
-    if answer.reasoning:
-        message["reasoning_content"] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in answer.tool_calls
-        ]
-    return {
-        "index": index,
-        "message": message,
-        "logprobs": {"content": answer.logprobs, "refusal": None} if answer.logprobs else None,
-        "finish_reason": answer.finish_reason,
-    }
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": 0,
-            "accepted_prediction_tokens": 0,
-            "rejected_prediction_tokens": 0,
-        },
-    }
+    return head(completion_id(execution.id), model, execution.agent.spec.fingerprint, kind)
 
 
 def _metadata(execution: Execution) -> dict[str, Any]:
@@ -259,7 +217,9 @@ class _Frames:
             case ReasoningDelta():
                 return self._delta(index, {"reasoning_content": event.text})
             case RefusalDelta():
-                return self._delta(index, {"refusal": event.text})
+                return self._delta(index, {"refusal": event.text}, logprobs=event.logprobs)
+            case AnnotationsAdded():
+                return self._delta(index, {"annotations": event.annotations})
             case ToolCallDelta():
                 return self._delta(index, {"tool_calls": [_tool_delta(event)]})
             case RunCompleted():
@@ -276,17 +236,18 @@ class _Frames:
         index: int,
         delta: dict[str, Any],
         *,
-        logprobs: object = None,
+        logprobs: Mapping[str, object] | None = None,
         finish: str | None = None,
     ) -> bytes:
-        frames = b"" if index in self._begun else self._begin(index)
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+        frames = b"" if index in self._begun else self._begin(index, delta)
+        likely = logprobs and {name: logprobs.get(name) for name in ("content", "refusal")}
+        choice = {"index": index, "delta": delta, "logprobs": likely, "finish_reason": finish}
         details = {}
         if finish and self._with_details:
             details["metadata"] = _metadata(self._execution)
         return frames + _frame({**self._head, "choices": [choice], **details})
 
-    def _begin(self, index: int) -> bytes:
+    def _begin(self, index: int, first: Mapping[str, Any]) -> bytes:
         self._begun.add(index)
         mark = "\x00"
         choice = {
@@ -297,14 +258,15 @@ class _Frames:
         }
         before, after = _frame({**self._head, "choices": [choice]}).split(orjson.dumps(mark))
         self._halves[index] = (before, after)
-        delta = {"role": "assistant", "content": "", "refusal": None}
+        wordless = "tool_calls" in first or "refusal" in first
+        delta = {"role": "assistant", "content": None if wordless else "", "refusal": None}
         return _frame({**self._head, "choices": [{**choice, "delta": delta}]})
 
     def _end(self) -> bytes:
         done = b"data: [DONE]\n\n"
         if not self._with_usage:
             return done
-        return _frame({**self._head, "choices": [], "usage": _usage(self._usage)}) + done
+        return _frame({**self._head, "choices": [], "usage": usage_object(self._usage)}) + done
 
 
 def _tool_delta(event: ToolCallDelta) -> dict[str, Any]:

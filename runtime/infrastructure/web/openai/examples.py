@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def _error(description: str, type: str, code: str, message: str) -> dict[str, Any]:
+def openai_error(description: str, type: str, code: str, message: str) -> dict[str, Any]:
     example = {"error": {"message": message, "type": type, "param": None, "code": code}}
     return {
         "description": description,
@@ -29,23 +29,45 @@ _ERROR_SCHEMA = {
 }
 _REQUEST = "invalid_request_error"
 OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: _error("The request is wrong.", _REQUEST, "invalid_request", "messages: Field required"),
-    401: _error(
+    400: openai_error(
+        "The request is wrong.", _REQUEST, "invalid_request", "messages: Field required"
+    ),
+    401: openai_error(
         "No valid credential.", "authentication_error", "invalid_token", "The token is not valid."
     ),
-    403: _error("Not allowed.", "permission_error", "forbidden", "The role is missing."),
-    404: _error(
+    403: openai_error("Not allowed.", "permission_error", "forbidden", "The role is missing."),
+    404: openai_error(
         "No such model for this caller.",
         _REQUEST,
         "model_not_found",
         "The model 'supprt' does not exist or you have no access to it.",
     ),
-    503: _error(
+    503: openai_error(
         "For now it can't be done; see Retry-After.",
         "server_error",
         "database_unavailable",
         "The database can't be reached right now; try again.",
     ),
+}
+TOO_LARGE = openai_error(
+    "The body is too large.", _REQUEST, "payload_too_large", "The body is too large."
+)
+SESSION_BUSY = openai_error(
+    "Another turn of the conversation goes on, and the waiting took too long.",
+    _REQUEST,
+    "session_busy",
+    "Another turn of this conversation goes on; send the next one when it has ended.",
+)
+CONVERSATION_ERRORS: dict[int | str, dict[str, Any]] = {
+    **OPENAI_ERRORS,
+    404: openai_error(
+        "No such conversation of this caller, or no such item in it.",
+        _REQUEST,
+        "conversation_not_found",
+        "Conversation with id 'conv_1' not found.",
+    ),
+    409: SESSION_BUSY,
+    413: TOO_LARGE,
 }
 _COMPLETION: dict[str, Any] = {
     "id": "chatcmpl-0199f2c0a6b07cc1b0a5c9b1f7d3e4a2",
@@ -85,6 +107,48 @@ _STREAM = (
     '"model":"assistant","choices":[{"index":0,"delta":{"role":"assistant","content":""},'
     '"logprobs":null,"finish_reason":null}]}\n\ndata: [DONE]\n\n'
 )
+KEPT: dict[str, Any] = {**_COMPLETION, "metadata": {"team": "blue"}}
+KEPT_LIST = {
+    "object": "list",
+    "data": [KEPT],
+    "first_id": KEPT["id"],
+    "last_id": KEPT["id"],
+    "has_more": False,
+}
+KEPT_MESSAGES = {
+    "object": "list",
+    "data": [
+        {
+            "id": f"{KEPT['id']}-0",
+            "role": "user",
+            "content": "Hello",
+            "name": None,
+            "refusal": None,
+            "content_parts": None,
+        }
+    ],
+    "first_id": f"{KEPT['id']}-0",
+    "last_id": f"{KEPT['id']}-0",
+    "has_more": False,
+}
+STORED_ERRORS: dict[int | str, dict[str, Any]] = {
+    **OPENAI_ERRORS,
+    404: openai_error(
+        "No such chat completion for this caller.",
+        _REQUEST,
+        "completion_not_found",
+        "Chat completion 'chatcmpl-1' does not exist.",
+    ),
+    413: TOO_LARGE,
+}
+
+
+def answered(name: str, example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """A 200 in OpenAI's shape of that name."""
+    content = {"application/json": {"schema": {"type": "object"}, "example": example}}
+    return {200: {"description": f"OpenAI's `{name}`.", "content": content}}
+
+
 CHAT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer, or with `stream` its pieces as server-sent events.",
@@ -94,21 +158,24 @@ CHAT_RESPONSES: dict[int | str, dict[str, Any]] = {
         },
     },
     **OPENAI_ERRORS,
-    408: _error("The run took too long.", "timeout_error", "timeout", "The run was stopped."),
-    413: _error("The body is too large.", _REQUEST, "payload_too_large", "The body is too large."),
-    422: _error(
+    409: SESSION_BUSY,
+    408: openai_error("The run took too long.", "timeout_error", "timeout", "The run was stopped."),
+    413: TOO_LARGE,
+    422: openai_error(
         "The agent's configuration no longer fits its template.",
         _REQUEST,
         "invalid_config",
         "template_config.tone: There is no such field.",
     ),
-    429: _error(
+    429: openai_error(
         "Too many requests, here or at the model's provider; see Retry-After.",
         "rate_limit_error",
         "upstream_rate_limited",
         "The model's provider asks to wait.",
     ),
-    500: _error("The agent's code failed.", "server_error", "execution_error", "It failed."),
-    502: _error("The provider failed.", "server_error", "upstream_error", "It failed."),
-    504: _error("The provider is too slow.", "server_error", "upstream_timeout", "No answer."),
+    500: openai_error("The agent's code failed.", "server_error", "execution_error", "It failed."),
+    502: openai_error("The provider failed.", "server_error", "upstream_error", "It failed."),
+    504: openai_error(
+        "The provider is too slow.", "server_error", "upstream_timeout", "No answer."
+    ),
 }

@@ -4,30 +4,28 @@ description. Fields that are not OpenAI's are tolerated; wrong types name the fi
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
-from runtime.domain.errors import UnsupportedParameter
+from runtime.domain.errors import InvalidValue, UnsupportedParameter
 from runtime.domain.value_objects.chat import (
     MAX_MESSAGES,
-    AudioPart,
-    ChatRole,
-    Content,
-    FilePart,
     GenerationOptions,
-    ImagePart,
-    Message,
-    TextPart,
-    ToolCall,
     ToolChoice,
     ToolSpec,
 )
+from runtime.infrastructure.web.openai.wire_messages import (
+    MAX_TOOLS,
+    MessageIn,
+    Name,
+    Wire,
+    check_messages,
+)
 
 MAX_CHOICES = 16
-MAX_TOOLS = 128
-MAX_PARTS = 256
-MAX_NAME = 256
 MAX_STOP = 1_000
 MAX_SCHEMA_BYTES = 64_000
+MAX_ANSWER_SCHEMA_BYTES = 512_000
+"""OpenAI takes 5,000 properties and 120,000 characters of names."""
 MAX_METADATA_BYTES = 16_000
 
 
@@ -40,164 +38,10 @@ def _at_most(max_bytes: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-Name = Annotated[str, Field(max_length=MAX_NAME)]
 Schema = Annotated[dict[str, Any], _at_most(MAX_SCHEMA_BYTES)]
+AnswerSchema = Annotated[dict[str, Any], _at_most(MAX_ANSWER_SCHEMA_BYTES)]
 Metadata = Annotated[dict[str, Any], Field(max_length=64), _at_most(MAX_METADATA_BYTES)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
-
-
-class Wire(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-
-class TextPartIn(Wire):
-    type: Literal["text"]
-    text: str
-
-    def part(self) -> TextPart:
-        return TextPart(self.text)
-
-
-class RefusalPartIn(Wire):
-    type: Literal["refusal"]
-    refusal: str
-
-    def part(self) -> TextPart:
-        return TextPart(self.refusal)
-
-
-class ImageUrl(Wire):
-    url: str = Field(pattern=r"^(https?://|data:image/)")
-    detail: Literal["auto", "low", "high"] | None = None
-
-
-class ImagePartIn(Wire):
-    type: Literal["image_url"]
-    image_url: ImageUrl
-
-    def part(self) -> ImagePart:
-        return ImagePart(self.image_url.url, self.image_url.detail)
-
-
-class InputAudio(Wire):
-    data: str = Field(min_length=1)
-    format: Literal["wav", "mp3"]
-
-
-class AudioPartIn(Wire):
-    type: Literal["input_audio"]
-    input_audio: InputAudio
-
-    def part(self) -> AudioPart:
-        return AudioPart(self.input_audio.data, self.input_audio.format)
-
-
-def _given(name: str) -> dict[str, Any]:
-    return {"required": [name], "properties": {name: {"type": "string"}}}
-
-
-class FileIn(Wire):
-    model_config = ConfigDict(
-        strict=True, json_schema_extra={"anyOf": [_given("file_id"), _given("file_data")]}
-    )
-
-    file_id: str | None = Field(default=None, min_length=1)
-    filename: str | None = None
-    file_data: str | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="after")
-    def _has_content(self) -> "FileIn":
-        if self.file_id is None and self.file_data is None:
-            raise ValueError("file_id or file_data is required")
-        return self
-
-
-class FilePartIn(Wire):
-    type: Literal["file"]
-    file: FileIn
-
-    def part(self) -> FilePart:
-        return FilePart(self.file.file_id, self.file.filename, self.file.file_data)
-
-
-Part = Annotated[
-    TextPartIn | RefusalPartIn | ImagePartIn | AudioPartIn | FilePartIn,
-    Field(discriminator="type"),
-]
-Parts = Annotated[list[Part], Field(max_length=MAX_PARTS)]
-TextParts = Annotated[list[TextPartIn], Field(max_length=MAX_PARTS)]
-
-
-def _content(content: str | list[Any] | None) -> Content:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    return tuple(part.part() for part in content)
-
-
-class SystemMessageIn(Wire):
-    role: Literal["system", "developer"]
-    content: str | TextParts
-    name: Name | None = None
-
-    def message(self) -> Message:
-        return Message(ChatRole(self.role), _content(self.content), name=self.name)
-
-
-class UserMessageIn(Wire):
-    role: Literal["user"]
-    content: str | Annotated[Parts, Field(min_length=1)]
-    name: Name | None = None
-
-    def message(self) -> Message:
-        return Message(ChatRole.USER, _content(self.content), name=self.name)
-
-
-class FunctionCallIn(Wire):
-    name: Name
-    arguments: str
-
-
-class ToolCallIn(Wire):
-    id: Name
-    type: Literal["function"] = "function"
-    function: FunctionCallIn
-
-    def call(self) -> ToolCall:
-        return ToolCall(self.id, self.function.name, self.function.arguments)
-
-
-class AssistantMessageIn(Wire):
-    role: Literal["assistant"]
-    content: str | Parts | None = None
-    name: Name | None = None
-    refusal: str | None = None
-    tool_calls: list[ToolCallIn] | None = Field(default=None, max_length=MAX_TOOLS)
-
-    def message(self) -> Message:
-        return Message(
-            ChatRole.ASSISTANT,
-            _content(self.content),
-            name=self.name,
-            refusal=self.refusal,
-            tool_calls=tuple(call.call() for call in self.tool_calls or ()),
-        )
-
-
-class ToolMessageIn(Wire):
-    role: Literal["tool"]
-    content: str | TextParts
-    tool_call_id: Name
-
-    def message(self) -> Message:
-        return Message(ChatRole.TOOL, _content(self.content), tool_call_id=self.tool_call_id)
-
-
-MessageIn = Annotated[
-    SystemMessageIn | UserMessageIn | AssistantMessageIn | ToolMessageIn,
-    Field(discriminator="role"),
-]
 
 
 class FunctionIn(Wire):
@@ -227,10 +71,29 @@ class NamedToolChoice(Wire):
     function: NamedFunction
 
 
+class AllowedTools(Wire):
+    mode: Literal["auto", "required"]
+    tools: list[NamedToolChoice] = Field(min_length=1, max_length=MAX_TOOLS)
+
+
+class AllowedToolsChoice(Wire):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(tool.function.name for tool in self.allowed_tools.tools)
+
+
+class PromptCacheOptions(Wire):
+    ttl: Name | None = None
+    mode: Name | None = None
+
+
 class JsonSchemaIn(Wire):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = Field(default=None, max_length=10_000)
-    schema_: Schema | None = Field(default=None, alias="schema")
+    schema_: AnswerSchema | None = Field(default=None, alias="schema")
     strict: bool | None = None
 
 
@@ -265,6 +128,23 @@ class ChatCompletionRequest(Wire):
                     "stream_options": {"include_usage": True},
                     "messages": [{"role": "user", "content": "Where is my order?"}],
                 },
+                {
+                    "model": "assistant",
+                    "messages": [{"role": "user", "content": "A ticket about a broken lamp."}],
+                    "response_format": {
+                        "type": "json_schema",
+                        "json_schema": {
+                            "name": "ticket",
+                            "strict": True,
+                            "schema": {
+                                "type": "object",
+                                "properties": {"subject": {"type": "string"}},
+                                "required": ["subject"],
+                                "additionalProperties": False,
+                            },
+                        },
+                    },
+                },
             ]
         },
     )
@@ -293,23 +173,32 @@ class ChatCompletionRequest(Wire):
     verbosity: Literal["low", "medium", "high"] | None = None
     response_format: ResponseFormatIn | None = None
     tools: list[ToolIn] | None = Field(default=None, max_length=MAX_TOOLS)
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tool_choice: (
+        Literal["none", "auto", "required"] | NamedToolChoice | AllowedToolsChoice | None
+    ) = None
     parallel_tool_calls: bool | None = None
     user: str | None = Field(default=None, max_length=512)
     safety_identifier: str | None = Field(default=None, max_length=512)
     prompt_cache_key: str | None = Field(default=None, max_length=512)
+    prompt_cache_retention: Name | None = None
+    prompt_cache_options: PromptCacheOptions | None = None
     metadata: Metadata | None = Field(
         default=None,
-        description="`session_id` and `user_id` are kept with the run, the rest as it is.",
+        description="`session_id` makes this a turn of that session; all is kept with the run.",
     )
-    service_tier: str | None = Field(default=None, max_length=32)
-    store: bool | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = Field(
+        default=None, description="There is one tier; the answer says `default`."
+    )
+    store: bool | None = Field(
+        default=None, description="Keep the answer, to be read at `GET /v1/chat/completions/{id}`."
+    )
     modalities: list[Name] | None = Field(default=None, max_length=8)
     audio: dict[str, Any] | None = None
     prediction: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
     functions: list[Any] | None = None
     function_call: Any = None
+    moderation: dict[str, Any] | None = None
 
     @field_validator("stop")
     @classmethod
@@ -324,12 +213,10 @@ class ChatCompletionRequest(Wire):
     def check_supported(self) -> None:
         """Raises UnsupportedParameter, naming what would otherwise have no effect."""
         for name, why in _UNSUPPORTED.items():
-            if getattr(self, name):
+            if getattr(self, name) is not None:
                 raise UnsupportedParameter(name, why)
         if self.modalities and self.modalities != ["text"]:
             raise UnsupportedParameter("modalities", "agents answer in text.")
-        if self.service_tier not in (None, "auto", "default"):
-            raise UnsupportedParameter("service_tier", "there is one tier; leave it at 'auto'.")
         if self.stream_options and not self.stream:
             raise UnsupportedParameter("stream_options", "it goes with 'stream': true.")
         if self.top_logprobs is not None and not self.logprobs:
@@ -338,6 +225,29 @@ class ChatCompletionRequest(Wire):
             raise UnsupportedParameter("tool_choice", "it goes with 'tools'.")
         if self.parallel_tool_calls is not None and not self.tools:
             raise UnsupportedParameter("parallel_tool_calls", "it goes with 'tools'.")
+        self._check_tools()
+        # A conversation that the runtime keeps may end with calls that are answered here.
+        check_messages(self.messages, begun="session_id" in (self.metadata or ()))
+
+    def _check_tools(self) -> None:
+        """Raises InvalidValue for names that are taken twice, or chosen and not there."""
+        offered = [tool.function.name for tool in self.tools or ()]
+        for index, name in enumerate(offered):
+            if name in offered[:index]:
+                raise InvalidValue(
+                    f"There is another tool named '{name}'.", param=f"tools.{index}.function.name"
+                )
+        match self.tool_choice:
+            case NamedToolChoice(function=function):
+                chosen = {function.name}
+            case AllowedToolsChoice():
+                chosen = set(self.tool_choice.names)
+            case _:
+                return
+        if unknown := sorted(chosen.difference(offered)):
+            raise InvalidValue(
+                f"'tools' has no function named '{unknown[0]}'.", param="tool_choice"
+            )
 
     def options(self) -> GenerationOptions:
         response_format = self.response_format
@@ -362,19 +272,36 @@ class ChatCompletionRequest(Wire):
             user=self.user,
             safety_identifier=self.safety_identifier,
             prompt_cache_key=self.prompt_cache_key,
-            tools=tuple(tool.spec() for tool in self.tools or ()),
+            prompt_cache_retention=self.prompt_cache_retention,
+            prompt_cache_options=self.prompt_cache_options.model_dump(exclude_none=True)
+            if self.prompt_cache_options
+            else None,
+            tools=self._tools(),
             tool_choice=self._tool_choice(),
             parallel_tool_calls=self.parallel_tool_calls,
         )
 
+    def _tools(self) -> tuple[ToolSpec, ...]:
+        """Those that may be called: what the choice rules out is not offered."""
+        choice = self.tool_choice
+        return tuple(
+            tool.spec()
+            for tool in self.tools or ()
+            if not isinstance(choice, AllowedToolsChoice) or tool.function.name in choice.names
+        )
+
     def _tool_choice(self) -> ToolChoice | None:
-        if isinstance(self.tool_choice, NamedToolChoice):
-            return self.tool_choice.function.name
-        return self.tool_choice
+        match self.tool_choice:
+            case NamedToolChoice(function=function):
+                return function.name
+            case AllowedToolsChoice(allowed_tools=allowed):
+                return allowed.mode
+            case choice:
+                return choice
 
 
 _UNSUPPORTED = {
-    "store": "answers are not stored by this endpoint.",
+    "moderation": "no moderation model is asked here.",
     "audio": "agents answer in text.",
     "prediction": "predicted outputs are not available for agents.",
     "web_search_options": "grant the agent a search tool instead.",

@@ -56,6 +56,8 @@ class RunOut(BaseModel):
     session_id: str | None
     metadata: dict[str, Any]
     owner_id: str
+    key_id: str | None
+    cost_usd: float | None = Field(description="None where some model has no price.")
 
     @classmethod
     def of(cls, run: Run) -> "RunOut":
@@ -95,6 +97,8 @@ class RunOut(BaseModel):
             session_id=run.session_id,
             metadata=dict(run.metadata),
             owner_id=run.owner_id,
+            key_id=run.key_id,
+            cost_usd=None if run.cost is None else float(run.cost),
         )
 
 

@@ -91,6 +91,15 @@ class ConversationConfig(GenerationConfig):
         description="How many of the latest messages the model gets to see.",
         json_schema_extra={"section": "Conversation"},
     )
+    history_summary: bool = Field(
+        default=False,
+        title="Summary of earlier messages",
+        description=(
+            "In a session, tell the model in a few words what came before those. Costs a short "
+            "call of the model now and then."
+        ),
+        json_schema_extra={"section": "Conversation"},
+    )
     knowledge: list[Note] = Field(
         default=[],
         max_length=200,

@@ -93,6 +93,10 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
         graph.add_edge("tools", "model")
         return graph
 
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        """What it says before it calls a tool is no part of the answer, and is known too late."""
+        return not self._granted and super().obeys(response_format)
+
     def round_limit(self) -> int:
         return 2 * self.config.max_iterations + 1
 

@@ -23,6 +23,15 @@ class SimpleConfig(GenerationConfig):
         description="How many of the latest messages the model gets to see.",
         json_schema_extra={"section": "Conversation"},
     )
+    history_summary: bool = Field(
+        default=False,
+        title="Summary of earlier messages",
+        description=(
+            "In a session, tell the model in a few words what came before those. Costs a short "
+            "call of the model now and then."
+        ),
+        json_schema_extra={"section": "Conversation"},
+    )
 
 
 class SimpleTemplate(SingleNodeTemplate[SimpleConfig]):

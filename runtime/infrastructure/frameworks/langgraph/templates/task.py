@@ -12,8 +12,10 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langgraph.graph import START, StateGraph
 from pydantic import Field, model_validator
 
+from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import DomainError, FieldProblem, StepFailed
 from runtime.domain.services.executor import RunInput
+from runtime.templates.base import Services
 from runtime.templates.config import ConfigProblems, GenerationConfig, StrictConfig
 from runtime.templates.langgraph import LangGraphTemplate, to_langchain
 from runtime.templates.langgraph.context import labelled, sections
@@ -132,6 +134,9 @@ class TaskConfig(GenerationConfig):
         return self
 
 
+_OWN_FORMAT = "the last step of this agent says what its JSON looks like."
+
+
 class TaskState(TypedDict):
     conversation: list[AnyMessage]
     results: Annotated[dict[str, str], or_]
@@ -159,6 +164,11 @@ class TaskTemplate(LangGraphTemplate[TaskConfig]):
     first_pause_s: ClassVar[float] = 0.2
     """Before the second try; it doubles with each further one."""
     Config = TaskConfig
+
+    def __init__(self, config: TaskConfig, agent: Agent, services: Services) -> None:
+        super().__init__(config, agent, services)
+        if config.steps[-1].output == "json":
+            self.unsupported_options = {**self.unsupported_options, "response_format": _OWN_FORMAT}
 
     def build_graph(self) -> StateGraph[Any, Any, Any, Any]:
         graph = StateGraph(TaskState)

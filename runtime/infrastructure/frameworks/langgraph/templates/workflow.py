@@ -78,6 +78,12 @@ class WorkflowTemplate(LangGraphTemplate[WorkflowConfig]):
             compiled.nodes[id].tags = [TAG_HIDDEN]
         return compiled
 
+    def obeys(self, response_format: Mapping[str, object]) -> bool:
+        """Where it has one end, and the model speaks there."""
+        ends = [node for node in self.config.nodes if not self._plan.following[node.id]]
+        alone = len(ends) == 1 and isinstance(ends[0], PromptNode)
+        return alone and super().obeys(response_format)
+
     def round_limit(self) -> int:
         return len(self.config.nodes) + 1
 

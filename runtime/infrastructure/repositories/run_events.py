@@ -1,0 +1,111 @@
+"""Events of runs as JSON, and the log that keeps them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, get_args
+
+from sqlalchemy import BigInteger, Column, ColumnElement, Table, delete, func, select
+
+from runtime.domain.errors import ExecutionFailed
+from runtime.domain.events.runs import (
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    TextDelta,
+    UsageReported,
+)
+from runtime.domain.repositories.responses import LogEntry, RunEventRepository
+from runtime.domain.value_objects.chat import Usage
+from runtime.domain.value_objects.ids import RunId
+from runtime.infrastructure.repositories.base import (
+    Json,
+    Key,
+    SqlRepository,
+    Values,
+    insert_if_new,
+    insertable,
+    metadata,
+)
+
+run_events = Table(
+    "run_events",
+    metadata,
+    # No foreign key: whatever outlives its reader may have a log.
+    Column("run_id", Key, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("project_id", Key, nullable=False),
+    Column("owner_id", Key, nullable=False),
+    Column("event", Json, nullable=False),
+)
+_KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(RunEvent)}
+
+
+class SqlRunEventRepository(SqlRepository, RunEventRepository):
+    async def append(self, run: RunId, after: int, events: Sequence[RunEvent]) -> bool:
+        rows = event_rows(LogEntry(self._scope, run, after, events))
+        if not rows:
+            return True
+        statement = insert_if_new(run_events, self._connection.dialect.name).values(rows)
+        statement = statement.returning(run_events.c.seq)
+        first = (await self._execute(statement)).first()
+        # Where the first number is taken the others may have found a place behind it: they go
+        # with the transaction, which whoever has lost the run does not commit.
+        return first is not None and first.seq == after + 1
+
+    async def read(self, run: RunId, *, after: int, limit: int) -> Sequence[RunEvent]:
+        query = select(run_events.c.event).where(*self._shown(run), run_events.c.seq > after)
+        query = query.order_by(run_events.c.seq).limit(limit)
+        return [event_from_json(row.event) for row in await self._execute(query)]
+
+    async def last(self, run: RunId) -> int:
+        query = select(func.max(run_events.c.seq)).where(*self._shown(run))
+        return (await self._execute(query)).scalar() or 0
+
+    async def remove(self, run: RunId) -> None:
+        await self._execute(delete(run_events).where(*self._shown(run)))
+
+    def _shown(self, run: RunId) -> Iterator[ColumnElement[bool]]:
+        yield run_events.c.run_id == run
+        yield run_events.c.project_id == self._project
+        if not self._scope.administers:
+            yield run_events.c.owner_id == self._scope.user_id
+
+
+def event_rows(entry: LogEntry) -> list[Values]:
+    return [
+        insertable(
+            run_events,
+            {
+                "run_id": entry.run,
+                "seq": seq,
+                "project_id": entry.scope.project_id,
+                "owner_id": entry.scope.user_id,
+                "event": event_to_json(event),
+            },
+        )
+        for seq, event in enumerate(entry.events, entry.after + 1)
+    ]
+
+
+def event_to_json(event: RunEvent) -> dict[str, Any]:
+    match event:
+        case RunFailed(error=error):
+            return {"type": event.type, "code": error.code, "message": str(error)}
+        case TextDelta(logprobs=None):
+            return {"type": event.type, "text": event.text}
+        case _:
+            return {"type": event.type, **asdict(event)}
+
+
+def event_from_json(data: Mapping[str, Any]) -> RunEvent:
+    fields = {name: value for name, value in data.items() if name != "type"}
+    match data["type"]:
+        case RunFailed.type:
+            return RunFailed(ExecutionFailed(fields["message"]))
+        case RunCompleted.type:
+            return RunCompleted(fields["finish_reason"], Usage(**fields["usage"]))
+        case UsageReported.type:
+            return UsageReported(Usage(**fields["usage"]), fields["model"], fields["estimated"])
+        case kind:
+            event: RunEvent = _KINDS[kind](**fields)
+            return event
