@@ -31,13 +31,12 @@ class Standard(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self):
-        # With another base URL than OpenAI's, ChatOpenAI asks for usage in a stream only if told.
         return {
             "model": DEMO,
             "max_retries": 0,
             "timeout": 20,
-            "stream_usage": True,
-            **self.options,
+            "stream_usage": True,  # at OpenAI's own address it is the default
+            "use_responses_api": self.by_responses,
         }
 
     supports_json_mode = True
