@@ -89,6 +89,7 @@ async def runtime(
         ({"previous_response_id": "resp_404"}, "previous_response_id"),
         ({"previous_response_id": "resp_1", "conversation": "conv_1"}, "conversation"),
         ({"conversation": {"id": 5}}, "conversation.id"),
+        ({"text": {"format": {**JSON_SCHEMA, "schema": {}, "strict": True}}}, "text.format"),
         ({"conversation": "my own name"}, "conversation"),
         ({"max_tool_calls": 3}, "max_tool_calls"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
@@ -143,3 +144,12 @@ async def test_odd_questions_about_a_response_are_refused(runtime: Served, query
     made = await runtime.post("/v1/responses", OK)
 
     assert "error" in await runtime.get(f"/v1/responses/{made['id']}?{query}", status=400)
+
+
+async def test_a_conversation_that_is_not_there_is_named_as_the_parameter(
+    runtime: Served,
+) -> None:
+    refused = await runtime.post("/v1/responses", {**OK, "conversation": "conv_404"}, status=404)
+
+    assert refused["error"]["param"] == "conversation"
+    assert refused["error"]["code"] == "conversation_not_found"

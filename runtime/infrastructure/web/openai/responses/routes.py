@@ -19,7 +19,14 @@ from runtime.application.handlers.responses import (
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.services.background import Reader
 from runtime.domain.entities.responses import Response, ResponseStatus, open_items
-from runtime.domain.errors import DomainError, Draining, FixedParameter, UnsupportedParameter
+from runtime.domain.errors import (
+    ConversationNotFound,
+    DomainError,
+    Draining,
+    FixedParameter,
+    InvalidJsonSchema,
+    UnsupportedParameter,
+)
 from runtime.domain.events.runs import TERMINAL, RunCancelled, RunFailed
 from runtime.domain.value_objects.ids import ResponseId
 from runtime.domain.value_objects.items import items_of
@@ -64,8 +71,10 @@ OUR_WORDS = {
     "response_format": "text.format",
     "verbosity": "text.verbosity",
     "logprobs": "include",
+    "id": "conversation",
 }
 """For what chat completions call otherwise."""
+_NAMING = (UnsupportedParameter, FixedParameter, InvalidJsonSchema, ConversationNotFound)
 
 
 @router.post("", response_model=None, responses=CREATED)
@@ -262,7 +271,7 @@ def _our_words() -> Iterator[None]:
     """A refusal names the parameter as this door does."""
     try:
         yield
-    except (UnsupportedParameter, FixedParameter) as error:
+    except _NAMING as error:
         if ours := OUR_WORDS.get(error.param or ""):
             error.args = (str(error).replace(f"'{error.param}'", f"'{ours}'"),)
             error.param = ours
