@@ -1,6 +1,6 @@
 """docs/compatibility.md: which feature works from which client, the same text every time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,10 @@ class Column:
     title: str
     versions: str
     outcomes: Outcomes
+
+    def failures(self) -> dict[str, str]:
+        """Reasons by feature."""
+        return {name: each.note for name, each in self.outcomes.items() if each.kind == "failed"}
 
 
 @dataclass
@@ -73,12 +77,12 @@ def versions(columns: Sequence[Column]) -> str:
     return "\n".join(f"- {column.title}: {column.versions}" for column in columns) + "\n"
 
 
-def failures(rows: Sequence[str], column: Column) -> dict[str, str]:
-    """What failed, and what nobody expected, with the reason."""
-    expected = {name: column.outcomes.get(name, NOT_TOLD) for name in rows}
-    told = {**expected, **column.outcomes}
-    return {
-        name: outcome.note if name in expected else f"no such row. {outcome.note}"
-        for name, outcome in told.items()
-        if outcome.kind == "failed" or name not in expected
+def checked(rows: Iterable[str], outcomes: Outcomes) -> Outcomes:
+    """With a failure for each row that is missing, and for each outcome that has no row."""
+    known = {name: outcomes.get(name, NOT_TOLD) for name in rows}
+    strange = {
+        name: Outcome("failed", f"there is no such row. {outcome.note}")
+        for name, outcome in outcomes.items()
+        if name not in known
     }
+    return known | strange

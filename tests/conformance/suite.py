@@ -87,7 +87,7 @@ class Server:
 
 
 async def run(client: Client, server: Server, features: Sequence[str] = ()) -> Outcomes:
-    """What its script tells. One that ends badly has a failure named "script"."""
+    """What its script tells; one that ends badly, or tells nothing, fails as "script"."""
     environment = client.environment
     script = environment.folder / f"{client.script}{environment.suffix}"
     code, told, problems = await _carried_out(
@@ -98,8 +98,8 @@ async def run(client: Client, server: Server, features: Sequence[str] = ()) -> O
         if line.startswith('{"feature"'):
             each = json.loads(line)
             outcomes[each["feature"]] = Outcome(each["outcome"], each["note"])
-    if code:
-        outcomes["script"] = Outcome("failed", problems[-4000:])
+    if code or not outcomes:
+        outcomes["script"] = Outcome("failed", (problems or told)[-4000:])
     return outcomes
 
 

@@ -1,4 +1,4 @@
-from tests.conformance.page import Column, failures, page
+from tests.conformance.page import Column, checked, page
 from tests.conformance.suite import CLIENTS, STANDARD, Outcome
 from tests.pages import blocks
 
@@ -30,16 +30,16 @@ def test_a_reason_is_told_once_and_pointed_to_from_everywhere() -> None:
 
 
 def test_what_a_script_does_not_tell_has_failed() -> None:
-    silent = column(chat=OK, stream=OK)
+    silent = Column("SDK", "", checked(TITLES, {"chat": OK, "stream": OK}))
 
     assert "| list | ✗ |" in page(ROWS, [silent], [column(test_a=OK)])
-    assert failures(list(TITLES), silent) == {"models": "the script told no outcome"}
+    assert silent.failures() == {"models": "the script told no outcome"}
 
 
-def test_a_feature_without_a_row_is_a_failure() -> None:
-    told = column(chat=OK, stream=OK, models=OK, typo=OK)
+def test_an_outcome_without_a_row_is_a_failure() -> None:
+    told = checked(TITLES, {**dict.fromkeys(TITLES, OK), "typo": OK})
 
-    assert list(failures(list(TITLES), told)) == ["typo"]
+    assert list(Column("SDK", "", told).failures()) == ["typo"]
 
 
 def test_the_same_outcomes_make_the_same_page() -> None:

@@ -18,6 +18,7 @@ from uuid import uuid4
 BASE_URL = os.environ["OPENAI_BASE_URL"]
 API_KEY = os.environ["OPENAI_API_KEY"]
 
+HERE = os.path.dirname(__file__)
 LONGEST_S = 20
 """For one feature."""
 
@@ -82,8 +83,12 @@ def unique(text: str) -> str:
 
 
 def _where(error: Exception) -> str:
-    """The script's own lines, then what was raised."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == sys.argv[0]]
+    """The scripts' own lines, then what was raised."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if os.path.dirname(frame.filename) == HERE and frame.filename != __file__
+    ]
     lines = [f"line {frame.lineno}: {frame.line}\n" for frame in frames]
     return "".join(lines + traceback.format_exception_only(error))
 

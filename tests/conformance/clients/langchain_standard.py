@@ -90,5 +90,7 @@ def main(script, **skipped):
     # One loop for all: the client keeps its connections.
     wanted = ("mode=auto", "default_fixture_loop_scope=session", "default_test_loop_scope=session")
     loops = [f"--override-ini=asyncio_{each}" for each in wanted]
-    pytest.main([script, *quiet, *loops, *expression], plugins=[outcomes])
+    code = pytest.main([script, *quiet, *loops, *expression], plugins=[outcomes])
     outcomes.tell()
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        sys.exit(int(code))
