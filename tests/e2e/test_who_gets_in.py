@@ -77,7 +77,7 @@ async def test_the_sdk_sees_an_authentication_error(guarded: Served) -> None:
     async with AsyncOpenAI(base_url=f"{guarded.url}/v1", api_key="wrong") as stranger:
         with pytest.raises(AuthenticationError) as error:
             await stranger.models.list()
-    assert error.value.code == "invalid_token"
+    assert (error.value.type, error.value.code) == ("authentication_error", "invalid_api_key")
 
 
 async def test_two_carriers_that_disagree_are_refused(guarded: Served) -> None:

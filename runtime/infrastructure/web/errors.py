@@ -52,6 +52,8 @@ OPENAI_TYPE = {
     408: "timeout_error",
     429: "rate_limit_error",
 }
+OPENAI_CODE = {"invalid_token": "invalid_api_key"}
+"""Where OpenAI's own clients know another word."""
 PLATFORM_CODE = {
     400: "VALIDATION_ERROR",
     401: "INVALID_TOKEN",
@@ -109,11 +111,12 @@ class Refusal:
     def openai(self) -> dict[str, Any]:
         """`components.schemas.Error` of OpenAI's description: all four keys, always."""
         kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        code = OPENAI_CODE.get(self.code, self.code)
         return {
             "message": self.message,
             "type": OPENAI_TYPE.get(self.status, kind),
             "param": self.param,
-            "code": self.code,
+            "code": code,
         }
 
     def platform(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ OPENAI_ERRORS: dict[int | str, dict[str, Any]] = {
         "The request is wrong.", _REQUEST, "invalid_request", "messages: Field required"
     ),
     401: openai_error(
-        "No valid credential.", "authentication_error", "invalid_token", "The token is not valid."
+        "No valid credential.", "authentication_error", "invalid_api_key", "The token is not valid."
     ),
     403: openai_error("Not allowed.", "permission_error", "forbidden", "The role is missing."),
     404: openai_error(
