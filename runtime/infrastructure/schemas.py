@@ -3,14 +3,16 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema_rs
 import orjson
 
 from runtime.domain.errors import InvalidJsonSchema
 from runtime.domain.services.schemas import AnswerSchema, SchemaCompiler
 from runtime.domain.value_objects.json_schemas import check_schema, resolved
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Validator
 
 MOST_KEPT = 256
 """Schemas of common size; a large one, or one with patterns, counts for several."""
@@ -76,20 +78,25 @@ class CompiledSchema(AnswerSchema):
 
 
 def _compiled(schema: Schema, name: str, weight: int) -> CompiledSchema:
+    # 8 MB that only those pay for who ask for structured answers.
+    from jsonschema_rs import ValidationError
+
     try:
         return CompiledSchema(schema, weight)
-    except jsonschema_rs.ValidationError as error:
+    except ValidationError as error:
         path = tuple(str(step) for step in error.instance_path)
         raise InvalidJsonSchema(name, path, f"{error.message}.") from error
 
 
-def _validator(schema: Schema) -> jsonschema_rs.Validator:
-    return jsonschema_rs.validator_for(
+def _validator(schema: Schema) -> "Validator":
+    from jsonschema_rs import RegexOptions, validator_for
+
+    return validator_for(
         dict(schema),
         offline=True,
         validate_formats=True,
         mask="it",
-        pattern_options=jsonschema_rs.RegexOptions(_LARGEST_REGEX, _LARGEST_DFA),
+        pattern_options=RegexOptions(_LARGEST_REGEX, _LARGEST_DFA),
     )
 
 
