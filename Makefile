@@ -66,13 +66,21 @@ load: $(VENV)/.dev
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
+define WITHOUT_ADDRESSES
+const lock = JSON.parse(fs.readFileSync("package-lock.json"));
+for (const each of Object.values(lock.packages)) delete each.funding;
+fs.writeFileSync("package-lock.json", JSON.stringify(lock, null, 2) + "\n");
+endef
+export WITHOUT_ADDRESSES
+
 lock: $(BIN)/uv
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(COMPILE) pyproject.toml --group dev -o requirements/dev.txt
 	$(COMPILE) pyproject.toml requirements/build.in -c requirements/dev.txt -o requirements/run.txt
 	for name in openai2 openai3; do \
 		$(COMPILE) requirements/conformance-$$name.in -o requirements/conformance-$$name.txt || exit 1; done
-	cd tests/conformance/js && npm install --package-lock-only --no-audit --no-fund
+	cd tests/conformance/js && npm install --package-lock-only --no-audit --no-fund \
+		&& node -e "$$WITHOUT_ADDRESSES"
 
 clean:
 	rm -rf $(VENV) .venv-conformance tests/conformance/js/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
