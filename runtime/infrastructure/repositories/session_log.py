@@ -67,7 +67,9 @@ _ADD_ITEM = (
 _ROW = ":session_id, :position, :id, :project_id, :owner_id, :read_by_model, :item"
 
 
-_Statement = tuple[str, Mapping[str, object]]
+_Values = Mapping[str, object]
+_Statement = tuple[str, _Values | Sequence[_Values]]
+"""With one set of values, or with many, one after the other."""
 
 
 class _Done(NamedTuple):
@@ -86,6 +88,8 @@ class _Prepared:
     """From what the first statement came to."""
     otherwise: "_Prepared | None" = None
     """What is done when the result is None."""
+    items: Sequence[_Values] = ()
+    """What it adds; written behind the statements, with what others add."""
 
 
 class _Sqlite:
@@ -108,7 +112,11 @@ class _Sqlite:
         return connection
 
     def run(self, connection: Any, statements: Sequence[_Statement]) -> list[_Done]:  # noqa: ANN401
-        return [self._done(connection.execute(*statement)) for statement in statements]
+        return [self._done(self._execute(connection, *each)) for each in statements]
+
+    def _execute(self, connection: Any, sql: str, values: _Values | Sequence[_Values]) -> Any:  # noqa: ANN401
+        many = isinstance(values, list)
+        return (connection.executemany if many else connection.execute)(sql, values)
 
     def _done(self, cursor: Any) -> _Done:  # noqa: ANN401
         rows = cursor.fetchall()
@@ -150,11 +158,18 @@ class _Postgresql:
     def run(self, connection: Any, statements: Sequence[_Statement]) -> list[_Done]:  # noqa: ANN401
         """In one round trip."""
         with connection.pipeline():
-            cursors = [connection.execute(*statement) for statement in statements]
+            cursors = [self._execute(connection, *each) for each in statements]
         return [
             _Done(cursor.fetchone() if cursor.description else None, cursor.rowcount)
             for cursor in cursors
         ]
+
+    def _execute(self, connection: Any, sql: str, values: _Values | Sequence[_Values]) -> Any:  # noqa: ANN401
+        if not isinstance(values, list):
+            return connection.execute(sql, values)
+        cursor = connection.cursor()
+        cursor.executemany(sql, values)
+        return cursor
 
     def sql(self, text: str) -> str:
         return re.sub(r"(?<!:):(\w+)", r"%(\1)s", text)
@@ -249,10 +264,10 @@ class SqlSessionLog(SessionLog):
         if addition.cut is not None:
             cut = {"session_id": session.id, "cut": addition.cut, "holder": write.holder}
             statements.append((self._sql(_CUT), cut))
-        add = self._sql(_ADD_ITEM, row=self._driver.row)
-        for row in item_rows(session, start, addition.items):
-            statements.append((add, {**row, "holder": write.holder}))
-        return _Prepared(statements, lambda done: done.changed == 1)
+        items = [
+            {**row, "holder": write.holder} for row in item_rows(session, start, addition.items)
+        ]
+        return _Prepared(statements, lambda done: done.changed == 1, items=items)
 
     def _apply(self, operations: Sequence[_Prepared]) -> Sequence[object]:
         try:
@@ -277,6 +292,9 @@ class SqlSessionLog(SessionLog):
 
     def _transaction(self, operations: Sequence[_Prepared]) -> list[object]:
         statements = [each for operation in operations for each in operation.statements]
+        items = [item for operation in operations for item in operation.items]
+        if items:
+            statements.append((self._sql(_ADD_ITEM, row=self._driver.row), items))
         begin: _Statement = (self._driver.begin, {})
         done = self._driver.run(self._connection, [begin, *statements, ("COMMIT", {})])
         results, at = [], 1

@@ -39,6 +39,7 @@ def _at_most(max_bytes: int) -> AfterValidator:
 
 
 Schema = Annotated[dict[str, Any], _at_most(MAX_SCHEMA_BYTES)]
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
 AnswerSchema = Annotated[dict[str, Any], _at_most(MAX_ANSWER_SCHEMA_BYTES)]
 Metadata = Annotated[dict[str, Any], Field(max_length=64), _at_most(MAX_METADATA_BYTES)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -186,7 +187,7 @@ class ChatCompletionRequest(Wire):
         default=None,
         description="`session_id` makes this a turn of that session; all is kept with the run.",
     )
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = Field(
+    service_tier: ServiceTier | None = Field(
         default=None, description="There is one tier; the answer says `default`."
     )
     store: bool | None = Field(

@@ -19,7 +19,7 @@ from runtime.domain.value_objects.identity import Principal
 from runtime.domain.value_objects.ids import ResponseId, UserId, new_item_id
 from runtime.domain.value_objects.items import Item, MessageItem
 from runtime.infrastructure.web.openai.items import InputItem, Text, item_of
-from runtime.infrastructure.web.openai.wire import AnswerSchema, Schema
+from runtime.infrastructure.web.openai.wire import AnswerSchema, Schema, ServiceTier
 from runtime.infrastructure.web.openai.wire_messages import MAX_TOOLS, Name, Wire
 
 Include = Literal[
@@ -259,7 +259,7 @@ class CreateResponseRequest(ContextIn):
     user: Label | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
-    service_tier: str | None = Field(default=None, max_length=32)
+    service_tier: ServiceTier | None = None
     max_tool_calls: int | None = None
     prompt: dict[str, Any] | None = None
     moderation: dict[str, Any] | None = None
@@ -279,8 +279,6 @@ class CreateResponseRequest(ContextIn):
         for name, why in _UNSUPPORTED.items():
             if getattr(self, name) is not None:
                 raise UnsupportedParameter(name, why)
-        if self.service_tier not in (None, "auto", "default"):
-            raise UnsupportedParameter("service_tier", "there is one tier; leave it at 'auto'.")
         if self.stream_options and not self.stream:
             raise UnsupportedParameter("stream_options", "it goes with 'stream': true.")
         if self.background and self.store is False:
