@@ -497,3 +497,19 @@ async def test_keepers_of_a_run_that_is_refused_are_released() -> None:
         await Bench(says_hello, limit=0).start(keepers=[notes])
 
     assert notes.released == 1
+
+
+class Clinging(Notes):
+    async def release(self) -> None:
+        await super().release()
+        raise ValueError("it does not let go")
+
+
+async def test_a_keeper_that_cannot_be_released_holds_up_neither_reader_nor_others() -> None:
+    clinging, notes = Clinging(), Notes()
+    execution = await Bench(says_hello).start(keepers=[clinging, notes])
+    async with asyncio.timeout(2):
+        events = await events_of(execution)
+
+    assert isinstance(events[-1], RunCompleted)
+    assert (clinging.released, notes.released) == (1, 1)

@@ -15,7 +15,7 @@ from runtime.application.services.channel import RunChannel
 from runtime.application.services.execution import Execution
 from runtime.application.services.instances import InstanceCache, Lease
 from runtime.application.services.journal import RunJournal
-from runtime.application.services.keepers import LoneKeeper, RunKeeper
+from runtime.application.services.keepers import LoneKeeper, RunKeeper, released
 from runtime.application.services.metering import RunMeter
 from runtime.application.services.quotas import Grant, Quotas
 from runtime.application.services.recorder import RunRecorder
@@ -154,7 +154,11 @@ class ActiveRun:
             self.record = self.journal.record(end)
             await self._engine.recorder.write(self.record, now=bool(self._grant.purses))
             self._meter.settle(self.record)
-            await self._grant.settle(self.record.usage.total_tokens)
+            try:
+                await self._grant.settle(self.record.usage.total_tokens)
+            # The reader waits for the end; a place that is not given back frees itself.
+            except Exception:
+                logger.exception("run %s ended, but its limits were not settled", self.id)
         return end
 
     async def _keep(self, end: End) -> End:
@@ -166,8 +170,7 @@ class ActiveRun:
             logger.exception("run %s ended, but what it leaves could not be kept", self.id)
             return RunFailed(ExecutionFailed("The answer could not be stored; the log says why."))
         finally:
-            for keeper in self._keepers:
-                await keeper.release()
+            await released(self._keepers)
         return end
 
     async def _write(self, run: Run) -> None:
@@ -228,8 +231,7 @@ class Engine:
         try:
             return await self._start(agent, command, keepers)
         except BaseException as error:
-            for keeper in keepers:
-                await keeper.release()
+            await released(keepers)
             if isinstance(error, DomainError):
                 self.monitor.refused(agent, error)
             raise

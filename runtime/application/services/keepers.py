@@ -1,9 +1,12 @@
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from runtime.domain.entities.runs import Run
 from runtime.domain.events.runs import RunEvent
 from runtime.domain.unit_of_work import UnitOfWork
+
+logger = logging.getLogger(__name__)
 
 
 class RunKeeper(Protocol):
@@ -25,3 +28,13 @@ class LoneKeeper(RunKeeper):
 
     async def keep_alone(self, run: Run, events: Sequence[RunEvent]) -> None:
         """As `keep`, in a transaction of its own."""
+
+
+async def released(keepers: Iterable[RunKeeper]) -> None:
+    """All of them, and whatever one raises is no matter of the run's reader."""
+    for keeper in keepers:
+        try:
+            await keeper.release()
+        # The others have to be released all the same.
+        except Exception:
+            logger.exception("%s could not be released", type(keeper).__name__)
