@@ -1,7 +1,7 @@
 """What the repositories share: column types, the scope of every statement, writes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -141,6 +141,12 @@ class SqlRepository:
         statement = delete(table).where(*self._state(table, id, revision), self._removed(table))
         done = await self._execute(statement)
         return done.rowcount == 1
+
+    def _visible(self, table: Table) -> Iterator[ColumnElement[bool]]:
+        """What an administrator sees of the project, others of their own."""
+        yield table.c.project_id == self._project
+        if not self._scope.administers:
+            yield table.c.owner_id == self._scope.user_id
 
     def _written(self, table: Table) -> ColumnElement[bool]:
         """Which rows the scope may change."""

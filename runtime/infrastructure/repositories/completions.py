@@ -96,7 +96,7 @@ class SqlCompletionRepository(SqlRepository, CompletionRepository):
         after: CompletionId | None,
         newest_first: bool,
     ) -> Page[ChatCompletion]:
-        query = select(*_SHOWN).where(*self._visible(), *self._matching(where))
+        query = select(*_SHOWN).where(*self._visible(chat_completions), *self._matching(where))
         position = tuple_(_COLUMNS.created_at, _COLUMNS.id)
         if after is not None:
             last = await self._position(after)
@@ -107,17 +107,23 @@ class SqlCompletionRepository(SqlRepository, CompletionRepository):
         return Page(items, items[-1].id if len(rows) > limit else None)
 
     async def relabel(self, id: CompletionId, labels: Mapping[str, str]) -> None:
-        statement = update(chat_completions).where(*self._visible(), _COLUMNS.id == id)
+        statement = update(chat_completions).where(
+            *self._visible(chat_completions), _COLUMNS.id == id
+        )
         if (await self._execute(statement.values(labels=labels))).rowcount != 1:
             raise CompletionNotFound(id)
 
     async def remove(self, id: CompletionId) -> None:
-        statement = delete(chat_completions).where(*self._visible(), _COLUMNS.id == id)
+        statement = delete(chat_completions).where(
+            *self._visible(chat_completions), _COLUMNS.id == id
+        )
         if (await self._execute(statement)).rowcount != 1:
             raise CompletionNotFound(id)
 
     async def _one(self, id: CompletionId, *columns: ColumnElement[Any]) -> Row[Any]:
-        query = select(*columns).where(*self._visible(), _COLUMNS.id == storable(id))
+        query = select(*columns).where(
+            *self._visible(chat_completions), _COLUMNS.id == storable(id)
+        )
         row = (await self._execute(query)).first()
         if row is None:
             raise CompletionNotFound(id)
@@ -129,11 +135,6 @@ class SqlCompletionRepository(SqlRepository, CompletionRepository):
         except CompletionNotFound:
             raise InvalidValue("There is no such chat completion.", param="after") from None
         return row.created_at, row.id
-
-    def _visible(self) -> Iterator[ColumnElement[bool]]:
-        yield _COLUMNS.project_id == self._project
-        if not self._scope.administers:
-            yield _COLUMNS.owner_id == self._scope.user_id
 
     def _matching(self, where: CompletionFilter) -> Iterator[ColumnElement[bool]]:
         if where.model is not None:

@@ -1,10 +1,9 @@
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     Column,
-    ColumnElement,
     Index,
     Row,
     Table,
@@ -63,7 +62,7 @@ class SqlApiKeyRepository(SqlRepository, ApiKeyRepository):
         self._seen.append(key)
 
     async def get(self, id: KeyId) -> ApiKey:
-        query = select(api_keys).where(*self._shown(), api_keys.c.id == id)
+        query = select(api_keys).where(*self._visible(api_keys), api_keys.c.id == id)
         row = (await self._execute(query)).first()
         if row is None:
             raise KeyNotFound(id)
@@ -71,25 +70,20 @@ class SqlApiKeyRepository(SqlRepository, ApiKeyRepository):
 
     async def save(self, key: ApiKey) -> None:
         first = func.coalesce(api_keys.c.revoked_at, key.revoked_at)
-        statement = update(api_keys).where(*self._shown(), api_keys.c.id == key.id)
+        statement = update(api_keys).where(*self._visible(api_keys), api_keys.c.id == key.id)
         done = await self._execute(statement.values(revoked_at=first))
         if done.rowcount != 1:
             raise KeyNotFound(key.id)
         self._seen.append(key)
 
     async def page(self, *, limit: int, after: str | None) -> Page[ApiKey]:
-        query = select(api_keys).where(*self._shown())
+        query = select(api_keys).where(*self._visible(api_keys))
         query = query.order_by(api_keys.c.created_at.desc(), api_keys.c.id.desc())
         if after is not None:
             position = tuple_(api_keys.c.created_at, api_keys.c.id)
             query = query.where(position < _CURSORS.read(after))
         found = [_to_key(row) for row in await self._execute(query.limit(limit + 1))]
         return _CURSORS.page(found, limit, lambda key: Position(key.created_at, key.id))
-
-    def _shown(self) -> Iterator[ColumnElement[bool]]:
-        yield api_keys.c.project_id == self._project
-        if not self._scope.administers:
-            yield api_keys.c.owner_id == self._scope.user_id
 
 
 class SqlKeyRing(KeyRing):

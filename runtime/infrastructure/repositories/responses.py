@@ -1,4 +1,4 @@
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     Column,
-    ColumnElement,
     Index,
     Row,
     Table,
@@ -70,7 +69,7 @@ class SqlResponseRepository(SqlRepository, ResponseRepository):
             raise ValueError(f"response {response.id} was written before")
 
     async def get(self, id: ResponseId) -> Response:
-        query = select(responses).where(responses.c.id == id, *self._shown())
+        query = select(responses).where(responses.c.id == id, *self._visible(responses))
         row = (await self._execute(query)).first()
         if row is None:
             raise ResponseNotFound(id)
@@ -78,10 +77,10 @@ class SqlResponseRepository(SqlRepository, ResponseRepository):
 
     async def chain(self, id: ResponseId) -> Sequence[Response]:
         depth = literal(0).label("depth")
-        newest = select(responses, depth).where(responses.c.id == id, *self._shown())
+        newest = select(responses, depth).where(responses.c.id == id, *self._visible(responses))
         chain = newest.cte("chain", recursive=True)
         older = select(responses, (chain.c.depth + 1).label("depth")).where(
-            responses.c.id == chain.c.previous_id, *self._shown()
+            responses.c.id == chain.c.previous_id, *self._visible(responses)
         )
         chain = chain.union_all(older)
         rows = await self._execute(select(chain).order_by(chain.c.depth.desc()))
@@ -92,18 +91,13 @@ class SqlResponseRepository(SqlRepository, ResponseRepository):
         return found
 
     async def finish(self, response: Response) -> bool:
-        statement = ending(response).where(*self._shown())
+        statement = ending(response).where(*self._visible(responses))
         return (await self._execute(statement)).rowcount == 1
 
     async def remove(self, id: ResponseId) -> None:
-        statement = delete(responses).where(responses.c.id == id, *self._shown())
+        statement = delete(responses).where(responses.c.id == id, *self._visible(responses))
         if (await self._execute(statement)).rowcount == 0:
             raise ResponseNotFound(id)
-
-    def _shown(self) -> Iterator[ColumnElement[bool]]:
-        yield responses.c.project_id == self._project
-        if not self._scope.administers:
-            yield responses.c.owner_id == self._scope.user_id
 
 
 def ending(response: Response) -> Update:

@@ -66,9 +66,7 @@ class SqlRunEventRepository(SqlRepository, RunEventRepository):
 
     def _shown(self, run: RunId) -> Iterator[ColumnElement[bool]]:
         yield run_events.c.run_id == run
-        yield run_events.c.project_id == self._project
-        if not self._scope.administers:
-            yield run_events.c.owner_id == self._scope.user_id
+        yield from self._visible(run_events)
 
 
 def event_rows(entry: LogEntry) -> list[Values]:

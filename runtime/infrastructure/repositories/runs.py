@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -6,7 +6,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     Double,
     Index,
     Row,
@@ -78,7 +77,7 @@ _CURSORS = Cursors("runs")
 
 class SqlRunRepository(SqlRepository, RunRepository):
     async def get(self, id: RunId) -> Run:
-        query = select(runs).where(*self._shown(), runs.c.id == id)
+        query = select(runs).where(*self._visible(runs), runs.c.id == id)
         row = (await self._execute(query)).first()
         if row is None:
             raise RunNotFound(id)
@@ -91,7 +90,7 @@ class SqlRunRepository(SqlRepository, RunRepository):
             runs.c.session_id: where.session_id,
         }
         query = select(runs).where(
-            *self._shown(),
+            *self._visible(runs),
             *(column == value for column, value in given.items() if value is not None),
         )
         query = query.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit + 1)
@@ -105,14 +104,9 @@ class SqlRunRepository(SqlRepository, RunRepository):
             func.count().label("runs"),
             func.count().filter(runs.c.status == RunStatus.FAILED).label("failed"),
             func.coalesce(func.avg(runs.c.duration_ms), 0.0).label("average_ms"),
-        ).where(*self._shown())
+        ).where(*self._visible(runs))
         row = (await self._execute(query)).one()
         return RunTotals(row.runs, row.failed, row.average_ms)
-
-    def _shown(self) -> Iterator[ColumnElement[bool]]:
-        yield runs.c.project_id == self._project
-        if not self._scope.administers:
-            yield runs.c.owner_id == self._scope.user_id
 
 
 class SqlRunLog(RunLog):
