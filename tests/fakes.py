@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.completions import ChatCompletion
+from runtime.domain.entities.feedback import Feedback
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
+from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.entities.sessions import Session
@@ -36,8 +38,10 @@ from runtime.domain.repositories.agents import (
 )
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
+from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
 from runtime.domain.repositories.sessions import (
@@ -73,12 +77,14 @@ from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
 from tests.fakes_completions import Kept, MemoryCompletionRepository
+from tests.fakes_feedback import MemoryFeedbackRepository, Opinion
 from tests.fakes_limits import (
     MemoryLimitRepository,
     MemoryPriceRepository,
     MemoryUsageRepository,
     add_usage,
 )
+from tests.fakes_providers import MemoryProviderRepository
 from tests.fakes_responses import (
     LoggedEvent,
     MemoryResponseRepository,
@@ -102,11 +108,13 @@ class Tables:
     session_items: dict[tuple[SessionId, int], Item] = field(default_factory=dict)
     holds: dict[SessionId, tuple[str, float]] = field(default_factory=dict)
     completions: dict[CompletionId, Kept] = field(default_factory=dict)
+    feedback: dict[Opinion, Feedback] = field(default_factory=dict)
     responses: dict[ResponseId, tuple[Response, datetime | None]] = field(default_factory=dict)
     run_events: dict[tuple[RunId, int], LoggedEvent] = field(default_factory=dict)
     limits: dict[Subject, LimitRule] = field(default_factory=dict)
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
+    providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -125,7 +133,7 @@ class MemoryTransaction:
 
     def __init__(self, store: MemoryStore, scope: Scope) -> None:
         self.scope = scope
-        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule] = []
+        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule | Provider] = []
         self._store = store
         self._own: Tables | None = None
 
@@ -139,7 +147,10 @@ class MemoryTransaction:
             self._own = self._store.tables.copy()
         return self._own
 
-    def own(self, row: Agent | AgentLine | AuditEntry | ApiKey | ChatCompletion | Response) -> None:
+    def own(
+        self,
+        row: Agent | AgentLine | AuditEntry | ApiKey | ChatCompletion | Response | Provider,
+    ) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
         if not self.scope.sees_all and not self.mine(row):
@@ -147,7 +158,15 @@ class MemoryTransaction:
 
     def mine(
         self,
-        row: Agent | AgentLine | AuditEntry | ApiKey | Run | Session | ChatCompletion | Response,
+        row: Agent
+        | AgentLine
+        | AuditEntry
+        | ApiKey
+        | Run
+        | Session
+        | ChatCompletion
+        | Response
+        | Provider,
     ) -> bool:
         return row.owner_id == self.scope.user_id
 
@@ -648,12 +667,14 @@ class MemoryUnitOfWork(UnitOfWork):
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
         self.sessions: SessionRepository = MemorySessionRepository(transaction)
+        self.feedback: FeedbackRepository = MemoryFeedbackRepository(transaction)
         self.completions: CompletionRepository = MemoryCompletionRepository(transaction)
         self.responses: ResponseRepository = MemoryResponseRepository(transaction)
         self.run_events: RunEventRepository = MemoryRunEventRepository(transaction)
         self.limits: LimitRepository = MemoryLimitRepository(transaction)
         self.prices: PriceRepository = MemoryPriceRepository(transaction)
         self.usage: UsageRepository = MemoryUsageRepository(transaction)
+        self.providers: ProviderRepository = MemoryProviderRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from runtime.domain.entities.agents import Agent
+from runtime.domain.entities.providers import ProviderModel
 from runtime.domain.errors import DomainError, EmbeddingModelNotFound, InvalidValue
 from runtime.domain.events.runs import (
     RunEvent,
@@ -22,7 +24,11 @@ from runtime.domain.services.models import (
     ModelEvent,
     ModelFinished,
     ModelService,
+    ModelServices,
+    Probed,
+    ProviderHealth,
 )
+from runtime.domain.services.monitor import UNWATCHED, Monitor
 from runtime.domain.services.tools import ToolOutcome, ToolService
 from runtime.domain.value_objects.agents import AgentSpec, Slug, TemplateRef
 from runtime.domain.value_objects.chat import (
@@ -34,8 +40,14 @@ from runtime.domain.value_objects.chat import (
     Usage,
 )
 from runtime.domain.value_objects.embeddings import Embeddings
-from runtime.domain.value_objects.identity import LOCAL_USER
+from runtime.domain.value_objects.identity import DEFAULT_PROJECT, LOCAL_USER
 from runtime.domain.value_objects.ids import ProjectId, new_agent_id, new_line_id, new_run_id
+from runtime.domain.value_objects.providers import AS_CONFIGURED, Tuning
+from runtime.infrastructure.providers.attempts import Attempts
+from runtime.infrastructure.providers.base import Provider
+from runtime.infrastructure.providers.directory import Directory
+from runtime.infrastructure.providers.live import DEFAULTS, LiveProvider
+from runtime.infrastructure.providers.service import PooledModelServices, ProjectModels
 from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.templates.base import BaseAgentTemplate, Services
 
@@ -67,7 +79,7 @@ def calls(*wishes: tuple[str, str], finish: FinishReason = "tool_calls", text: s
     return [*events, *says(finish=finish)]
 
 
-class ScriptedModels(ModelService):
+class ScriptedModels(ModelServices, ModelService):
     """Answers each call with the next reply, or with the first whose key its prompt contains."""
 
     def __init__(self, *replies: Reply, by_prompt: dict[str, Reply] | None = None) -> None:
@@ -78,6 +90,15 @@ class ScriptedModels(ModelService):
         """Streams that ended, were closed or were cancelled."""
         self._replies = list(replies)
         self._by_prompt = by_prompt or {}
+
+    def of(self, project: ProjectId) -> ModelService:
+        return self
+
+    async def probe(self, project: ProjectId, model: str) -> Probed:
+        return Probed(model, model, 1.0)
+
+    def health(self, project: ProjectId) -> Sequence[ProviderHealth]:
+        return []
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
         self.calls.append(call)
@@ -218,3 +239,53 @@ async def failing(instance: BaseAgentTemplate, input: RunInput) -> tuple[list[Ru
     except DomainError as error:
         return events, error
     raise AssertionError("the run did not fail")
+
+
+class Fixed:
+    """An adapter that is there already."""
+
+    def __init__(self, adapter: Provider) -> None:
+        self.id = adapter.name
+        self._adapter = adapter
+
+    def __call__(self) -> Provider:
+        return self._adapter
+
+    async def aclose(self) -> None:
+        await self._adapter.aclose()
+
+
+class ModelsOn(ProjectModels):
+    """The real model service on these providers, all of them the operator's."""
+
+    def __init__(
+        self,
+        adapters: Sequence[Provider],
+        default: str,
+        *,
+        attempts: int = 3,
+        backoff_s: float = 0.2,
+        monitor: Monitor = UNWATCHED,
+        tuning: Tuning = AS_CONFIGURED,
+        models: Mapping[str, Sequence[ProviderModel]] | None = None,
+    ) -> None:
+        tuned = tuning.over(replace(DEFAULTS, attempts=attempts))
+        registered = models or {}
+        own = [
+            LiveProvider(Fixed(adapter), "test", tuned, registered.get(adapter.name, ()))
+            for adapter in adapters
+        ]
+        self.directory = Directory(own, default)
+        self.services = PooledModelServices(self.directory, backoff_s=backoff_s, monitor=monitor)
+        super().__init__(DEFAULT_PROJECT, self.directory, Attempts(backoff_s), monitor)
+
+    def health(self, project: ProjectId = DEFAULT_PROJECT) -> list[ProviderHealth]:
+        return self.services.health(project)
+
+    async def aclose(self) -> None:
+        await self.services.aclose()
+
+
+def statuses(models: ModelsOn) -> dict[str, str]:
+    """By provider."""
+    return {each.provider: each.status for each in models.health()}

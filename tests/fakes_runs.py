@@ -19,6 +19,9 @@ from runtime.domain.services.models import (
     ModelEvent,
     ModelFinished,
     ModelService,
+    ModelServices,
+    Probed,
+    ProviderHealth,
 )
 from runtime.domain.services.templates import (
     CheckedConfig,
@@ -30,6 +33,7 @@ from runtime.domain.services.templates import (
 from runtime.domain.value_objects.agents import TemplateRef
 from runtime.domain.value_objects.chat import GenerationOptions
 from runtime.domain.value_objects.embeddings import Embeddings
+from runtime.domain.value_objects.ids import ProjectId
 
 Script = Callable[[RunInput, Emit], Awaitable[None]]
 
@@ -130,8 +134,17 @@ class TwoTemplates(TemplateCatalog):
         return self.check(to, {new if name == old else name: v for name, v in config.items()})
 
 
-class OnlyDemo(ModelService):
+class OnlyDemo(ModelServices, ModelService):
     """Knows the model `demo`, which says nothing."""
+
+    def of(self, project: ProjectId) -> ModelService:
+        return self
+
+    async def probe(self, project: ProjectId, model: str) -> Probed:
+        return Probed(model, model, 1.0)
+
+    def health(self, project: ProjectId) -> Sequence[ProviderHealth]:
+        return []
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
         yield ModelFinished("stop", "demo")

@@ -22,7 +22,7 @@ def rotate_secrets() -> None:
     done is not done twice.
     """
     from runtime.domain.errors import InvalidValue
-    from runtime.infrastructure.repositories.agent_secrets import rotate
+    from runtime.infrastructure.repositories.secrets import rotate
     from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 
     known = settings()

@@ -14,34 +14,54 @@ from runtime.application.handlers import (
     seeding,
     sessions,
 )
+from runtime.application.handlers import (
+    providers as provider_handlers,
+)
+from runtime.application.handlers.assembly import AssembleAgentHandler
 from runtime.application.handlers.embeddings import EmbedHandler
+from runtime.application.handlers.feedback import GiveFeedbackHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
+from runtime.application.handlers.streaming import StreamChatHandler
 from runtime.application.queries.agents import AgentQueries
 from runtime.application.queries.completions import CompletionQueries
+from runtime.application.queries.feedback import FeedbackQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.limits import LimitQueries
+from runtime.application.queries.providers import ProviderQueries
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
 from runtime.application.queries.schema import SchemaQueries
+from runtime.application.queries.services import ServiceQueries
 from runtime.application.queries.sessions import SessionQueries
+from runtime.application.queries.statistics import StatisticsQueries
+from runtime.application.queries.tools import ToolQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.application.services.background import BackgroundRuns
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.config_secrets import ConfigSecrets
+from runtime.application.services.connections import Connections
 from runtime.application.services.context import ResponseContext
+from runtime.application.services.direct import DirectModels
 from runtime.application.services.drafting import Drafting
 from runtime.application.services.engine import Engine
+from runtime.application.services.generation.builtin import generator_modes
+from runtime.application.services.generation.modes import GeneratorModes
 from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
+from runtime.application.services.live_streams import LiveStreams
+from runtime.application.services.provider_keys import ProviderKeys
 from runtime.application.services.quotas import Quotas
 from runtime.application.services.recorder import RunRecorder
 from runtime.application.services.retention import Retention
 from runtime.application.services.rulebook import RuleBook
+from runtime.application.services.run_statistics import RunStatistics
 from runtime.application.services.session_holds import SessionDesk
 from runtime.application.services.sessions import SessionTurns
 from runtime.application.services.structured_output import StructuredOutput
+from runtime.application.services.vetting import Vetting
+from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
@@ -61,15 +81,18 @@ from runtime.infrastructure.identity import token_verifier
 from runtime.infrastructure.monitoring import setup
 from runtime.infrastructure.monitoring.exposition import Exposition, Present
 from runtime.infrastructure.monitoring.prometheus import PrometheusMonitor
-from runtime.infrastructure.providers.base import Provider
-from runtime.infrastructure.providers.demo.provider import DemoProvider
-from runtime.infrastructure.providers.openai.provider import OpenAIProvider
-from runtime.infrastructure.providers.service import PooledModelService
+from runtime.infrastructure.providers.adapters import AdapterRegistry
+from runtime.infrastructure.providers.checks import AdapterChecks, EnvironmentVariables
+from runtime.infrastructure.providers.configured import configured, own_addresses
+from runtime.infrastructure.providers.connector import Connector
+from runtime.infrastructure.providers.directory import Directory
+from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
@@ -80,7 +103,6 @@ from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
-from runtime.templates.base import Services
 
 
 def utc_now() -> datetime:
@@ -94,15 +116,18 @@ def _templates(tools: BuiltinTools) -> TemplateRegistry:
     return registry
 
 
-def _folders(settings: Settings, registry: TemplateRegistry) -> TemplateWatcher:
-    return TemplateWatcher([TemplateFolder(path, registry) for path in settings.template_dirs])
+def _folders(
+    settings: Settings, registry: TemplateRegistry, modes: GeneratorModes, adapters: AdapterRegistry
+) -> TemplateWatcher:
+    shelves = (modes, adapters)
+    return TemplateWatcher(
+        [TemplateFolder(path, registry, shelves) for path in settings.template_dirs]
+    )
 
 
 def _egress(settings: Settings) -> EgressClient:
-    own = [settings.openai_base_url] if "openai_base_url" in settings.model_fields_set else []
-    return EgressClient(
-        EgressPolicy(settings.allowed_egress, own=own), connect_s=settings.connect_timeout_s
-    )
+    policy = EgressPolicy(settings.allowed_egress, own=own_addresses(settings))
+    return EgressClient(policy, connect_s=settings.connect_timeout_s)
 
 
 def _secret_keys(settings: Settings) -> list[bytes]:
@@ -113,29 +138,12 @@ def _vault(settings: Settings) -> SecretBox:
     return SecretBox(load_secret_key(settings), previous_keys(settings))
 
 
-def _models(settings: Settings, egress: EgressClient, monitor: Monitor) -> PooledModelService:
-    offered: list[Provider] = [DemoProvider(token_delay_ms=settings.demo_token_delay_ms)]
-    if settings.openai_configured:
-        key = settings.openai_api_key
-        openai = OpenAIProvider(
-            egress,
-            settings.openai_base_url,
-            key.get_secret_value() if key else None,
-            default_model=settings.openai_model,
-            formats=settings.openai_formats,
-            default_embedding_model=settings.openai_embedding_model,
-            connect_s=settings.connect_timeout_s,
-            first_token_s=settings.first_token_timeout_s,
-            idle_s=settings.idle_timeout_s,
-            answer_s=settings.answer_timeout_s,
-        )
-        offered.insert(0, openai)
-    return PooledModelService(
-        offered,
-        settings.default_model or offered[0].name,
-        attempts=settings.model_attempts,
-        monitor=monitor,
-    )
+def _models(
+    settings: Settings, connector: Connector, book: ProviderBook, monitor: Monitor
+) -> PooledModelServices:
+    own = [connector.configured(each) for each in configured(settings)]
+    directory = Directory(own, settings.default_model or own[0].id, book, connector.registered)
+    return PooledModelServices(directory, monitor=monitor)
 
 
 def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], datetime]) -> Retention:
@@ -148,15 +156,16 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
 
 
 def _checks(
-    engine: AsyncEngine, models: PooledModelService, templates: TemplateRegistry
+    engine: AsyncEngine, models: PooledModelServices, templates: TemplateRegistry
 ) -> Mapping[str, Check]:
     async def database() -> Status:
         await ping(engine)
         return "healthy"
 
     async def llm_proxy() -> Status:
-        failing = any(each.status != "healthy" for each in models.health())
-        return "degraded" if failing else "healthy"
+        own = [each for each in models.every_health() if each.project is None]
+        well = all(each.status in ("healthy", "disabled") for each in own)
+        return "healthy" if well else "degraded"
 
     async def agent_templates() -> Status:
         return "degraded" if templates.problems() else "healthy"
@@ -177,7 +186,8 @@ class Container(containers.DeclarativeContainer):
 
     metrics = providers.Singleton(PrometheusMonitor)
     tracing = providers.Singleton(setup.tracing, settings.provided.otel_endpoint)
-    monitor = providers.Singleton(setup.monitor, metrics, tracing)
+    run_statistics = providers.Singleton(RunStatistics)
+    monitor = providers.Singleton(setup.monitor, metrics, run_statistics, tracing)
     request_monitor = providers.Singleton(setup.RequestWatch, metrics, tracing)
 
     secret_key = providers.Singleton(load_secret_key, settings)
@@ -202,14 +212,29 @@ class Container(containers.DeclarativeContainer):
         retention_s=settings.provided.idempotency_retention_s,
         lease_s=settings.provided.idempotency_lease_s,
     )
+    adapters = providers.Singleton(AdapterRegistry)
     egress = providers.Singleton(_egress, settings)
-    models = providers.Singleton(_models, settings, egress, monitor)
+    provider_keys = providers.Singleton(ProviderKeys, vault)
+    provider_variables = providers.Singleton(EnvironmentVariables, settings)
+    connector = providers.Singleton(
+        Connector,
+        adapters,
+        egress,
+        settings.provided.model_tuning,
+        provider_keys,
+        provider_variables,
+    )
+    models = providers.Singleton(
+        _models, settings, connector, providers.Singleton(SqlProviderBook, engine), monitor
+    )
     templates = providers.Singleton(_templates, tools)
-    template_watcher = providers.Singleton(_folders, settings, templates)
+    generator_modes = providers.Singleton(generator_modes)
+    template_watcher = providers.Singleton(_folders, settings, templates, generator_modes, adapters)
     executor = providers.Singleton(
         TemplateExecutor,
         templates,
-        providers.Factory(Services, models=models, tools=tools),
+        models,
+        tools,
         providers.Factory(built_in_executors),
         config_secrets,
     )
@@ -259,6 +284,7 @@ class Container(containers.DeclarativeContainer):
         wait_s=settings.provided.session_wait_s,
     )
     session_turns = providers.Singleton(SessionTurns, session_desk)
+    connections = providers.Singleton(Connections, settings.provided.ws_max_connections_per_user)
     exposition = providers.Singleton(
         Exposition,
         metrics.provided.registry,
@@ -268,8 +294,9 @@ class Container(containers.DeclarativeContainer):
             instances=instances,
             recorder=recorder,
             sessions=session_desk,
+            connections=connections,
             templates=templates,
-            providers=models.provided.health,
+            providers=models.provided.every_health,
         ),
     )
 
@@ -279,6 +306,7 @@ class Container(containers.DeclarativeContainer):
     create_agent = providers.Factory(
         agents.CreateAgentHandler, uow=uow, now=clock, drafting=drafting
     )
+    assemble_agent = providers.Factory(AssembleAgentHandler, create=create_agent)
     update_agent = providers.Factory(
         agents.UpdateAgentHandler, uow=uow, now=clock, drafting=drafting
     )
@@ -292,8 +320,22 @@ class Container(containers.DeclarativeContainer):
     seed_first_agent = providers.Factory(seeding.SeedFirstAgent, uow=uow, create=create_agent)
     embed = providers.Singleton(EmbedHandler, catalogue=catalogue, models=models, quotas=quotas)
     execute_agent = providers.Singleton(
-        ExecuteAgentHandler, catalogue=catalogue, engine=run_engine, turns=session_turns
+        ExecuteAgentHandler,
+        catalogue=catalogue,
+        engine=run_engine,
+        turns=session_turns,
+        direct=providers.Factory(DirectModels, models=models, now=clock),
     )
+    stream_chat = providers.Singleton(
+        StreamChatHandler, execute=execute_agent, modes=generator_modes
+    )
+    live_streams = providers.Singleton(
+        LiveStreams,
+        settings.provided.max_resumable_streams,
+        keep_s=settings.provided.stream_resume_s,
+        max_bytes=settings.provided.stream_resume_buffer_bytes,
+    )
+    give_feedback = providers.Factory(GiveFeedbackHandler, uow=uow, recorder=recorder, now=clock)
 
     background = providers.Singleton(
         BackgroundRuns,
@@ -341,7 +383,39 @@ class Container(containers.DeclarativeContainer):
         LimitQueries, uow=uow, ledger=ledger, recorder=recorder, now=clock
     )
 
+    vetting = providers.Singleton(
+        Vetting,
+        checks=providers.Singleton(AdapterChecks, adapters, egress),
+        variables=provider_variables,
+        keys=provider_keys,
+        models=models,
+        configured=providers.Singleton(configured, settings),
+    )
+    register_provider = providers.Factory(
+        provider_handlers.RegisterProviderHandler, uow=uow, now=clock, vetting=vetting
+    )
+    change_provider = providers.Factory(
+        provider_handlers.ChangeProviderHandler, uow=uow, now=clock, vetting=vetting
+    )
+    remove_provider = providers.Factory(
+        provider_handlers.RemoveProviderHandler, uow=uow, now=clock, vetting=vetting
+    )
+    put_model = providers.Factory(
+        provider_handlers.PutModelHandler, uow=uow, now=clock, vetting=vetting
+    )
+    change_model = providers.Factory(
+        provider_handlers.ChangeModelHandler, uow=uow, now=clock, vetting=vetting
+    )
+    remove_model = providers.Factory(
+        provider_handlers.RemoveModelHandler, uow=uow, now=clock, vetting=vetting
+    )
+    try_provider = providers.Factory(
+        provider_handlers.TryProviderHandler, uow=uow, vetting=vetting, models=models
+    )
+    provider_queries = providers.Factory(ProviderQueries, uow=uow, vetting=vetting, models=models)
+
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
+    feedback_queries = providers.Factory(FeedbackQueries, uow=uow, recorder=recorder)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)
     schema_queries = providers.Factory(
         SchemaQueries,
@@ -351,6 +425,13 @@ class Container(containers.DeclarativeContainer):
         max_message_length=settings.provided.max_body_bytes,
         max_conversation_history=MAX_MESSAGES,
     )
+    statistics_queries = providers.Factory(
+        StatisticsQueries,
+        runs=run_statistics,
+        models=models,
+        connections=connections,
+        started_at=started_at,
+    )
     health_queries = providers.Factory(
         HealthQueries,
         uow=uow,
@@ -359,3 +440,5 @@ class Container(containers.DeclarativeContainer):
         now=clock,
         started_at=started_at,
     )
+    tool_queries = providers.Factory(ToolQueries, tools=tools)
+    service_queries = providers.Factory(ServiceQueries, health=health_queries, tools=tools)

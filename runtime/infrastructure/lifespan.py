@@ -7,6 +7,7 @@ from runtime.domain.errors import DatabaseUnavailable
 from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
 from runtime.domain.events.keys import KeyEvent
 from runtime.domain.events.limits import RulesChanged
+from runtime.domain.events.providers import ProvidersChanged
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
@@ -38,12 +39,15 @@ async def running(container: Container) -> AsyncIterator[None]:
         container.session_desk().start()
         opened.push_async_callback(container.background().stop)
         container.background().start()
+        opened.push_async_callback(container.live_streams().aclose)
+        opened.push_async_callback(container.connections().stop)
         opened.push_async_callback(container.quotas().stop)
         await container.quotas().start()
         opened.push_async_callback(container.instances().aclose)
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()
         _subscribe(container)
+        await container.models().start()
         await container.seed_first_agent()()
         await opened.enter_async_context(_sweeping(container))
         await opened.enter_async_context(_pruning(container))
@@ -56,6 +60,7 @@ def _subscribe(container: Container) -> None:
     events.subscribe(AgentEvent, container.catalogue().forget)
     events.subscribe(KeyEvent, container.authenticator().forget)
     events.subscribe(RulesChanged, container.rulebook().load)
+    events.subscribe(ProvidersChanged, container.models().reload)
 
     async def drop(event: AgentEvent) -> None:
         instances.drop(event.agent_id)

@@ -26,6 +26,8 @@ from pydantic_settings import (
 )
 
 from runtime.domain.value_objects.limits import LimitScope, Rates
+from runtime.domain.value_objects.providers import PROVIDER_ID, Tuning
+from runtime.infrastructure.provider_shapes import ProviderTable, formats_of
 
 PREFIX = "RUNTIME_"
 MIN_TOKEN = 8
@@ -112,6 +114,26 @@ class Settings(BaseSettings):
     openai_embedding_model: str = "text-embedding-3-small"
     openai_structured_output: Literal["json_schema", "json_object", "none"] = "json_schema"
     """What of `response_format` the provider's models keep to by themselves."""
+    anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
+    anthropic_base_url: str = Field(
+        default="https://api.anthropic.com", validation_alias="ANTHROPIC_BASE_URL"
+    )
+    anthropic_model: str | None = None
+    """Unset: the one that its adapter has for the usual one."""
+    providers: dict[str, ProviderTable] = {}
+    """Further ones, by their ids."""
+    provider_key_variables: Annotated[list[str], NoDecode] = [
+        "*_API_KEY",
+        "HF_TOKEN",
+        "HUGGINGFACE_TOKEN",
+    ]
+    """Patterns of the variables that a registration may name as its key."""
+    provider_max_concurrency: int | None = Field(default=None, ge=1)
+    """Calls of one provider at once, in this process; unset: as many as come."""
+    breaker_threshold: int = Field(default=5, ge=1, le=1_000)
+    """After how many failures in a row a model is left alone."""
+    breaker_recovery_s: float = Field(default=30, gt=0, le=3_600)
+    """How long, before one call tries it again."""
     demo_token_delay_ms: float = Field(default=0, ge=0, le=60_000)
 
     max_body_bytes: int = Field(default=10_000_000, ge=1_000)
@@ -128,6 +150,20 @@ class Settings(BaseSettings):
     max_connections: int = Field(default=4_096, ge=1)
     max_connections_per_client: int = Field(default=1_024, ge=1)
     """From one address; behind a proxy that is everybody."""
+    ws_max_frame_bytes: int = Field(default=1_000_000, ge=1_000)
+    """Of one message that a WebSocket client sends."""
+    ws_max_frames_per_s: int = Field(default=100, ge=1)
+    """That one WebSocket client sends, pings and fragments included."""
+    ws_max_requests: int = Field(default=16, ge=1)
+    """That go on at once in one WebSocket connection."""
+    ws_max_connections_per_user: int = Field(default=512, ge=1)
+    ws_idle_s: float = Field(default=900, gt=0)
+    """How long a WebSocket may be open in which nothing goes on and nothing is said."""
+    stream_resume_s: float = Field(default=60, gt=0, le=3_600)
+    """How long a resumable stream goes on, or stays, that nobody reads."""
+    stream_resume_buffer_bytes: int = Field(default=1_000_000, ge=10_000)
+    """Of the events that it keeps for who comes back."""
+    max_resumable_streams: int = Field(default=500, ge=1)
     max_concurrent_runs: int = Field(default=1_000, ge=1)
     max_concurrent_runs_per_agent: int = Field(default=500, ge=1)
     max_concurrent_runs_per_user: int = Field(default=500, ge=1)
@@ -166,6 +202,8 @@ class Settings(BaseSettings):
     """Longest wait for an answer that a provider sends in one piece."""
     idle_timeout_s: float = Field(default=60, gt=0)
     """Longest silence of a provider between two pieces of an answer."""
+    model_timeout_s: float = Field(default=600, gt=0)
+    """Longest streamed answer as a whole."""
     model_attempts: int = Field(default=3, ge=1, le=10)
     """Tries of one model call, the first included; only before its first token."""
 
@@ -180,7 +218,13 @@ class Settings(BaseSettings):
     def _split_paths(cls, value: object) -> object:
         return _split(value.replace(os.pathsep, ",")) if isinstance(value, str) else value
 
-    @field_validator("allowed_egress", "allowed_hosts", "jwt_algorithms", mode="before")
+    @field_validator(
+        "allowed_egress",
+        "allowed_hosts",
+        "jwt_algorithms",
+        "provider_key_variables",
+        mode="before",
+    )
     @classmethod
     def _split_names(cls, value: object) -> object:
         return _split(value) if isinstance(value, str) else value
@@ -230,7 +274,19 @@ class Settings(BaseSettings):
             raise ValueError("asks for a longer RUNTIME_JWT_SECRET: 48 bytes or 64")
         return value
 
-    @field_validator("url", "openai_base_url", "jwt_jwks_url", "otel_endpoint")
+    @field_validator("providers")
+    @classmethod
+    def _with_names_of_their_own(cls, value: dict[str, ProviderTable]) -> dict[str, ProviderTable]:
+        for name in value:
+            if not PROVIDER_ID.fullmatch(name):
+                raise ValueError("a provider's name is 1-64 letters, digits or inner '.', '_', '-'")
+            if name == "demo":
+                raise ValueError("'demo' is there already; choose another name")
+        return value
+
+    @field_validator(
+        "url", "openai_base_url", "anthropic_base_url", "jwt_jwks_url", "otel_endpoint"
+    )
     @classmethod
     def _http(cls, value: str) -> str:
         if value and not _is_http(value):
@@ -263,9 +319,26 @@ class Settings(BaseSettings):
 
     @property
     def openai_formats(self) -> frozenset[str]:
-        both = frozenset({"json_object", "json_schema"})
-        each = {"json_schema": both, "json_object": both - {"json_schema"}, "none": frozenset()}
-        return frozenset(each[self.openai_structured_output])
+        return formats_of(self.openai_structured_output) or frozenset()
+
+    @property
+    def anthropic_configured(self) -> bool:
+        return bool(self.anthropic_api_key) or "anthropic_base_url" in self.model_fields_set
+
+    @property
+    def model_tuning(self) -> Tuning:
+        """What holds for providers that have nothing of their own; complete."""
+        return Tuning(
+            connect_s=self.connect_timeout_s,
+            first_token_s=self.first_token_timeout_s,
+            idle_s=self.idle_timeout_s,
+            answer_s=self.answer_timeout_s,
+            total_s=self.model_timeout_s,
+            attempts=self.model_attempts,
+            max_concurrency=self.provider_max_concurrency,
+            breaker_threshold=self.breaker_threshold,
+            breaker_recovery_s=self.breaker_recovery_s,
+        )
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -275,9 +348,24 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> list[str]:
         """Every value that no log may show."""
-        keys = [self.secret_key, self.secret_key_previous, self.openai_api_key, self.jwt_secret]
+        tables = self.providers.values()
+        keys = [
+            self.secret_key,
+            self.secret_key_previous,
+            self.openai_api_key,
+            self.anthropic_api_key,
+            self.jwt_secret,
+            *(table.api_key for table in tables),
+        ]
         texts = [key.get_secret_value() for key in keys if key]
-        urls = (self.database_url, self.openai_base_url, self.url)
+        texts += [os.environ.get(table.api_key_env or "", "") for table in tables]
+        urls = (
+            self.database_url,
+            self.openai_base_url,
+            self.anthropic_base_url,
+            self.url,
+            *(table.base_url or "" for table in tables),
+        )
         passwords = [each for url in urls for found in _PASSWORD.findall(url) for each in found]
         each = [part for text in texts for part in (text, *text.split(","))]
         return list(filter(None, [*self.tokens, *each, *passwords, *map(unquote, passwords)]))
@@ -329,6 +417,7 @@ class Settings(BaseSettings):
         shown = {name: getattr(self, name) for name in type(self).model_fields}
         shown["database_url"] = _without_password(self.database)
         shown["openai_base_url"] = _without_password(self.openai_base_url)
+        shown["anthropic_base_url"] = _without_password(self.anthropic_base_url)
         shown["url"] = _without_password(self.url)
         shown["jwt_jwks_url"] = _without_password(self.jwt_jwks_url)
         shown["otel_endpoint"] = _without_password(self.otel_endpoint)
@@ -381,7 +470,7 @@ def _line(location: Iterable[int | str], kind: str, message: str) -> str:
     field, *rest = (str(part) for part in location) if location else ("",)
     # pydantic reports an aliased field by its alias.
     name = field if field.isupper() else variable(field)
-    if kind == "extra_forbidden":
+    if kind == "extra_forbidden" and not rest:
         near = _nearest(name)
         return f"{name}: there is no such setting{f'; did you mean {near}?' if near else ''}"
     at = ".".join([name, *rest])
@@ -406,6 +495,13 @@ def _plain(value: object) -> object:
         return "***"
     if isinstance(value, list):
         return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, ProviderTable):
+        shown = {name: _plain(each) for name, each in value.model_dump(exclude_unset=True).items()}
+        if value.base_url:
+            shown["base_url"] = _without_password(value.base_url)
+        return shown
     return str(value) if isinstance(value, Path) else value
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Literal, cast
 from uuid import uuid4
 
 import httptools
@@ -23,9 +23,14 @@ import uvloop
 from tests.benchmarks.upstream import MARK, TOKENS, WHOLE_ANSWER
 
 REPOSITORY = Path(__file__).parents[2]
-_TAIL = 64
+_TAIL = 256
 """Bytes kept of what came, to find what a cut divides and to recognise the end."""
+_WS_END = b'"message_type":"stream_end"'
 _OPEN = b"open\n"
+
+Door = Literal["openai", "streaming", "websocket"]
+"""`/v1/chat/completions`; `/api/streaming/chat` with `sse`; `/api/streaming/ws/`."""
+_PATHS: dict[Door, str] = {"openai": "/v1/chat/completions", "streaming": "/api/streaming/chat"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,9 @@ class Job:
     delay_ms: int = 0
     run: str = field(default_factory=lambda: uuid4().hex)
     """In the names of new sessions."""
+    door: Door = "openai"
+    models: Sequence[str] = ()
+    """Asked in place of an agent at a streaming door; several at once, by `interleaved`."""
     hold: bool = False
     """Once every stream has begun say so, wait for a line, and hang up on them all."""
     turns: int = 0
@@ -57,21 +65,45 @@ class Job:
         return f"bench-{self.run}-{connection}-{asked // self.turns}" if self.turns else ""
 
     def request(self, session: str = "") -> bytes:
-        text = f"What is the answer? tokens:{self.tokens} delay:{self.delay_ms}"
-        body = orjson.dumps(
-            {
-                "model": self.model,
-                "messages": [{"role": "user", "content": text}],
-                "stream": self.stream,
-            }
-        )
+        body = orjson.dumps({**self._asked(), "stream": self.stream})
         head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"POST {_PATHS[self.door]} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
             f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\n"
             + (f"X-Session-Id: {session}\r\n" if session else "")
             + f"Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
+
+    def handshake(self) -> bytes:
+        return (
+            f"GET /api/streaming/ws/bench HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+            f"Authorization: Bearer {self.token}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ).encode()
+
+    def chat_request(self) -> bytes:
+        """As one text frame, masked with zeros (RFC 6455 §5.2)."""
+        payload = orjson.dumps({"message_type": "chat_request", "data": self._asked()})
+        return b"\x81\xfe" + len(payload).to_bytes(2, "big") + bytes(4) + payload
+
+    def is_whole(self, tokens: int, tail: bytes) -> bool:
+        """Whether so many came, and `tail` is that of a stream's proper end."""
+        several = len(self.models) > 1
+        ends: dict[Door, bytes] = {
+            "openai": b"data: [DONE]",
+            "streaming": b'{"type":"done"}' if several else b'{"type":"finish"',
+            "websocket": b'"completed"',
+        }
+        return tokens == self.tokens * max(1, len(self.models)) and ends[self.door] in tail
+
+    def _asked(self) -> dict[str, Any]:
+        text = f"What is the answer? tokens:{self.tokens} delay:{self.delay_ms}"
+        messages = [{"role": "user", "content": text}]
+        if self.models:
+            mode = "interleaved" if len(self.models) > 1 else "standard"
+            return {"providers": self.models, "generator_mode": mode, "messages": messages}
+        whom = "model" if self.door == "openai" else "agent_id"
+        return {whom: self.model, "messages": messages}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +132,7 @@ class Load:
     _open: int = 0
 
     def __post_init__(self) -> None:
-        self.request = self.job.request()
+        self.request = b"" if self.job.door == "websocket" else self.job.request()
         self._until = 0.0
         self._all_begun = asyncio.Event()
         self._finished = asyncio.Event()
@@ -110,8 +142,9 @@ class Load:
         since = perf_counter()
         self._until = since + self.job.seconds
         self._open = self.job.connections
+        kind = WebSocketConnection if self.job.door == "websocket" else Connection
         connections = [
-            (await connect(partial(Connection, self, number), "127.0.0.1", self.job.port))[1]
+            (await connect(partial(kind, self, number), "127.0.0.1", self.job.port))[1]
             for number in range(self.job.connections)
         ]
         try:
@@ -200,33 +233,66 @@ class Connection(asyncio.Protocol):
         self._tail = seen[-_TAIL:] if self._load.job.stream else seen
 
     def on_message_complete(self) -> None:
+        complete = self._parser.get_status_code() == 200 and self._complete()
+        self._answered(complete, keep=self._parser.should_keep_alive())
+
+    def _answered(self, complete: bool, *, keep: bool) -> None:
         load = self._load
-        if self._parser.get_status_code() == 200 and self._complete():
+        if complete:
             load.answers += 1
             load.tokens += self._tokens
             load.latencies_s.append(perf_counter() - self._since)
         else:
             load.errors += 1
         self._asked = False
-        if load.asks_again() and self._parser.should_keep_alive():
+        if load.asks_again() and keep:
             self._ask()
         else:
             self._transport.close()
 
     def _ask(self) -> None:
-        self._asked = True
-        self._tokens = 0
-        self._tail = b""
-        self._since = perf_counter()
+        self._begin()
         job = self._load.job
         session = job.session(self._number, self._count)
         self._count += 1
         self._transport.write(job.request(session) if session else self._load.request)
 
+    def _begin(self) -> None:
+        self._asked = True
+        self._tokens = 0
+        self._tail = b""
+        self._since = perf_counter()
+
     def _complete(self) -> bool:
         if self._load.job.stream:
-            return self._tokens == self._load.job.tokens and b"data: [DONE]" in self._tail
+            return self._load.job.is_whole(self._tokens, self._tail)
         return WHOLE_ANSWER.encode() in self._tail
+
+
+class WebSocketConnection(Connection):
+    """Frames are not taken apart: their text is not masked, and nothing else looks like it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._open = False
+        self._begin()
+        self._transport.write(self._load.job.handshake())
+
+    def data_received(self, data: bytes) -> None:
+        if not self._open:
+            if not data.startswith(b"HTTP/1.1 101 "):
+                self._transport.abort()
+                return
+            self._open = True
+            self._ask()
+            return
+        self.on_body(data)
+        if _WS_END in self._tail:
+            self._answered(self._load.job.is_whole(self._tokens, self._tail), keep=True)
+
+    def _ask(self) -> None:
+        self._begin()
+        self._transport.write(self._load.job.chat_request())
 
 
 class Generator:

@@ -19,6 +19,8 @@ TOKEN = "benchmark-token-0123456789abcdef"
 ONE_NODE = "bench"
 WITH_TOOLS = "bench-tools"
 AGENTS = {ONE_NODE: "langgraph-simple-test", WITH_TOOLS: "react-agent"}
+MODELS = tuple(f"openai/fast-{name}" for name in ("one", "two", "three"))
+"""Of one provider, asked without an agent."""
 START_LIMIT_S = 60
 _OURS = ("RUNTIME_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "OTEL_")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")

@@ -11,8 +11,8 @@ from time import sleep
 
 import pytest
 
-from tests.benchmarks import servers
-from tests.benchmarks.load import Generator, Job, Result
+from tests.benchmarks import encoders, servers
+from tests.benchmarks.load import Door, Generator, Job, Result
 from tests.benchmarks.servers import TOKEN, Server, Target
 from tests.postgres import fresh_database
 
@@ -33,13 +33,16 @@ class Case:
     """Each request is a turn of a session, of so many turns; 0: of none."""
     long: bool = False
     """Each request is a turn of a conversation of 500 messages."""
+    door: Door = "openai"
+    models: Sequence[str] = ()
+    """Without an agent; several: at once, in one request."""
     slow_once: bool = False
     """Only in the first round for the slow one: it takes half a minute."""
 
     def is_for(self, target: Target, *, first: bool) -> bool:
-        """The others have one agent only."""
-        ours = self.model != servers.ONE_NODE or self.turns or self.long
-        if ours and not target.is_product:
+        """The others have one agent and one door only."""
+        special = self.model != servers.ONE_NODE or self.turns or self.long
+        if (special or self.door != "openai") and not target.is_product:
             return False
         return first or not (self.slow_once and target.key == _SLOW)
 
@@ -53,6 +56,8 @@ class Case:
             seconds=self.seconds,
             delay_ms=self.delay_ms,
             turns=self.turns,
+            door=self.door,
+            models=self.models,
             conversations=servers.long_conversations(server, self.connections) if self.long else (),
         )
 
@@ -64,7 +69,27 @@ class Plan:
     held_streams: int
     """0: the memory of an open stream is not measured."""
     warm_up_s: float
+    encoder_passes: int = 0
+    """How many streams each format's encoder is measured with; 0: none."""
     targets: Sequence[str] = ("a", "b", "c", "d", "e")
+
+
+def side_by_side(*, streams: int, seconds: float, delay_ms: int = 0) -> Sequence[Case]:
+    """The same streams of models three a request, and one a request."""
+    kind = "paced" if delay_ms else "full"
+    three, one = (
+        Case(
+            key=f"{key}-{kind}",
+            connections=streams // len(models),
+            stream=True,
+            seconds=seconds,
+            delay_ms=delay_ms,
+            door="streaming",
+            models=models,
+        )
+        for key, models in (("three", servers.MODELS), ("one", servers.MODELS[:1]))
+    )
+    return one, three
 
 
 FULL = Plan(
@@ -73,16 +98,23 @@ FULL = Plan(
         Case(key="whole", connections=32, stream=False, seconds=2),
         Case(key="streams-1", connections=1, stream=True, seconds=1),
         Case(key="streams-50", connections=50, stream=True, seconds=2),
+        Case(key="sse-50", connections=50, stream=True, seconds=2, door="streaming"),
+        Case(key="ws-50", connections=50, stream=True, seconds=2, door="websocket"),
         Case(key="paced-50", connections=50, stream=True, delay_ms=20),
+        *side_by_side(streams=48, seconds=2),
+        *side_by_side(streams=48, seconds=4, delay_ms=20),
         Case(key="tools", connections=32, stream=False, seconds=2, model=servers.WITH_TOOLS),
         Case(key="session", connections=32, stream=False, seconds=2, turns=10),
         Case(key="long-session", connections=32, stream=False, seconds=2, long=True),
         Case(key="tools-streams", connections=50, stream=True, seconds=2, model=servers.WITH_TOOLS),
         Case(key="streams-200", connections=200, stream=True, slow_once=True),
         Case(key="streams-500", connections=500, stream=True, slow_once=True),
+        Case(key="sse-500", connections=500, stream=True, seconds=3, door="streaming"),
+        Case(key="ws-500", connections=500, stream=True, seconds=3, door="websocket"),
     ),
     held_streams=500,
     warm_up_s=0.5,
+    encoder_passes=200,
 )
 QUICK = Plan(
     rounds=1,
@@ -90,13 +122,18 @@ QUICK = Plan(
         Case(key="whole", connections=32, stream=False, seconds=1),
         Case(key="streams-1", connections=1, stream=True, seconds=0.5),
         Case(key="streams-50", connections=50, stream=True, seconds=0.5),
+        Case(key="sse-50", connections=50, stream=True, seconds=0.5, door="streaming"),
+        Case(key="ws-50", connections=50, stream=True, seconds=0.5, door="websocket"),
         Case(key="paced-50", connections=50, stream=True, delay_ms=10),
+        *side_by_side(streams=48, seconds=0.5),
+        *side_by_side(streams=48, seconds=0.5, delay_ms=10),
         Case(key="tools", connections=32, stream=False, seconds=1, model=servers.WITH_TOOLS),
         Case(key="session", connections=32, stream=False, seconds=1, turns=10),
         Case(key="long-session", connections=32, stream=False, seconds=1, long=True),
     ),
     held_streams=0,
     warm_up_s=0.2,
+    encoder_passes=50,
     targets=("a", "b", "c", "d"),
 )
 
@@ -148,6 +185,7 @@ class Measured:
     plan: Plan
     records: dict[str, Record]
     notes: list[str]
+    encoder_costs: Sequence[encoders.Cost] = ()
 
 
 def measure(plan: Plan) -> Measured:
@@ -155,7 +193,7 @@ def measure(plan: Plan) -> Measured:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         provider = opened.enter_context(servers.running(servers.upstream(), folder))
         load = opened.enter_context(Generator())
-        measured = Measured(plan, {}, [])
+        measured = Measured(plan, {}, [], encoders.measure(plan.encoder_passes))
         if "a" in plan.targets:
             measured.records["a"] = Record(provider.target)
         targets = [

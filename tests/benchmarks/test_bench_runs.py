@@ -9,12 +9,15 @@ import httpx
 import orjson
 import pytest
 
-from tests.benchmarks import profiling, report, servers, suite
+from runtime.infrastructure.web.streaming.formats import FORMATS
+from tests.benchmarks import encoders, profiling, report, servers, suite
+from tests.benchmarks.figures import by_round, cpu_ms
+from tests.benchmarks.goals import GOALS
 from tests.benchmarks.load import Generator, Job, Result, percentile_ms
 from tests.benchmarks.profiled import Profile
 from tests.benchmarks.servers import TOKEN, Server, Target
 from tests.benchmarks.suite import Case, Measured, Plan, Record, Sample
-from tests.benchmarks.upstream import WHOLE_ANSWER, stream_text
+from tests.benchmarks.upstream import TOKENS, WHOLE_ANSWER, stream_text
 
 SMALLEST = Plan(
     rounds=1,
@@ -22,10 +25,15 @@ SMALLEST = Plan(
         Case(key="whole", connections=2, stream=False),
         Case(key="streams-1", connections=1, stream=True),
         Case(key="streams-50", connections=3, stream=True),
+        Case(key="sse-50", connections=3, stream=True, door="streaming"),
+        Case(key="ws-50", connections=3, stream=True, door="websocket"),
+        *suite.side_by_side(streams=3, seconds=0),
+        *suite.side_by_side(streams=3, seconds=0, delay_ms=1),
         Case(key="tools", connections=2, stream=False, model=servers.WITH_TOOLS),
     ),
     held_streams=0,
     warm_up_s=0,
+    encoder_passes=1,
     targets=("a", "b", "d"),
 )
 
@@ -121,6 +129,32 @@ def test_the_page_has_a_row_for_every_server_and_a_dash_for_what_was_not_measure
     assert "| requests/s, d/c | ≥ 2\N{MULTIPLICATION SIGN} | \N{EN DASH} | \N{EN DASH} |" in page
 
 
+def test_every_format_of_a_stream_has_the_cost_of_its_encoder(measured: Measured) -> None:
+    costs = {cost.format: cost.us for cost in measured.encoder_costs}
+
+    assert list(costs) == [encoders.FLOOR, *FORMATS, "WebSocket"]
+    assert all(us > 0 for each in costs.values() for us in each.values())
+    assert "\n| WebSocket |" in report.tables(measured)
+
+
+def test_what_each_encoder_is_measured_with_comes_out_of_it() -> None:
+    for kind, stream in encoders.streams().items():
+        batches = list(stream)
+        for name, begin in encoders.begun().items():
+            encode = begin()
+            out = b"".join(encode(batch) for batch in batches)
+            assert out.count(b"token") + out.count("жетон".encode()) >= 32, (name, kind)
+
+
+def test_an_answer_of_three_models_is_whole_with_the_tokens_of_all(
+    measured: Measured,
+) -> None:
+    for kind in ("full", "paced"):
+        (three,) = measured.records["d"].samples[f"three-{kind}"]
+        (one,) = measured.records["d"].samples[f"one-{kind}"]
+        assert three.result.tokens == one.result.tokens == 3 * TOKENS
+
+
 def test_an_answer_that_does_not_come_to_its_end_is_an_error(
     upstream: Server, load: Generator
 ) -> None:
@@ -154,9 +188,17 @@ def test_a_ratio_is_of_medians_and_a_goal_says_whether_it_is_reached() -> None:
         "c": a_record(servers.minimal(""), [1.0, 9.0, 2.0]),
         "d": a_record(servers.product("", Path()), [0.5, 0.1, 7.0]),
     }
-    (goal,) = (goal for goal in report.GOALS if goal.name == "CPU/request, d/c")
+    (goal,) = (goal for goal in GOALS if goal.name == "CPU/request, d/c")
 
     assert goal.row(Measured(SMALLEST, records, []))[2:] == ["0.25\N{MULTIPLICATION SIGN}", "yes"]
+
+
+def test_two_cases_of_one_server_are_compared_round_by_round() -> None:
+    record = a_record(servers.product("", Path()), [1.0, 8.0, 2.0])
+    record.samples["twice"] = a_record(record.target, [2.0, 16.0, 2.0]).samples["whole"]
+
+    assert by_round("twice", "whole", cpu_ms)(record) == 2
+    assert by_round("absent", "missing", cpu_ms)(record) is None
 
 
 def test_percentiles_are_values_that_occurred() -> None:

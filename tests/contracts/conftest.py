@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.limits import Ledger
+from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
@@ -23,6 +24,7 @@ from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
@@ -41,6 +43,7 @@ from tests.fakes import (
 from tests.fakes_completions import MemoryCompletionPruner
 from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
+from tests.fakes_providers import MemoryProviderBook
 from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
 
 Connect = Callable[[str], AsyncEngine]
@@ -63,6 +66,7 @@ class Storage:
     published: Published
     session_holds: SessionHolds
     session_log: SessionLog
+    provider_book: ProviderBook
 
 
 def migrated(url: str) -> str:
@@ -152,6 +156,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             published=published,
             session_holds=MemorySessionHolds(store),
             session_log=MemorySessionLog(store),
+            provider_book=MemoryProviderBook(store),
         )
         return
     engine = connect(storage_url)
@@ -168,6 +173,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         published=published,
         session_holds=SqlSessionHolds(engine),
         session_log=session_log,
+        provider_book=SqlProviderBook(engine),
     )
     await session_log.aclose()
 

@@ -24,9 +24,11 @@ from runtime.infrastructure.repositories import (
     agents,
     audit,
     completions,
+    feedback,
     idempotency,
     keys,
     limits,
+    providers,
     responses,
     run_events,
     runs,
@@ -48,8 +50,11 @@ TABLES = {
     completions.chat_completions,
     responses.responses,
     run_events.run_events,
+    feedback.feedback,
     limits.limits,
     limits.prices,
+    providers.providers,
+    providers.provider_models,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

@@ -14,7 +14,6 @@ from runtime.domain.services.models import (
     ModelEvent,
     ModelFinished,
     ModelService,
-    ProviderHealth,
 )
 from runtime.domain.value_objects.chat import (
     ChatRole,
@@ -24,9 +23,8 @@ from runtime.domain.value_objects.chat import (
     ToolSpec,
 )
 from runtime.infrastructure.egress import EgressClient, EgressPolicy
-from runtime.infrastructure.providers.demo import DemoProvider
-from runtime.infrastructure.providers.openai import OpenAIProvider
-from runtime.infrastructure.providers.service import PooledModelService
+from tests.fakes_models import ModelsOn, statuses
+from tests.providers import WIRES, connected
 from tests.upstream import FakeUpstream
 
 CALCULATOR = ToolSpec(
@@ -41,15 +39,20 @@ CALCULATOR = ToolSpec(
 CLOCK = ToolSpec("clock", "Tells the time.")
 
 
-@pytest.fixture(params=["demo", "openai"])
-async def models(request: pytest.FixtureRequest) -> AsyncIterator[PooledModelService]:
-    async with FakeUpstream() as upstream:
-        egress = EgressClient(EgressPolicy(own=[upstream.base_url]))
-        openai = OpenAIProvider(egress, upstream.base_url, "sk-test", default_model="fake-1")
-        service = PooledModelService([DemoProvider(), openai], request.param)
-        yield service
-        await service.aclose()
-        await egress.aclose()
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture(params=["demo", *WIRES])
+async def models(request: pytest.FixtureRequest, upstream: FakeUpstream) -> AsyncIterator[ModelsOn]:
+    egress = EgressClient(EgressPolicy(own=[upstream.base_url]))
+    tested = connected(request.param, egress, upstream)
+    service = ModelsOn([tested], tested.name)
+    yield service
+    await service.aclose()
+    await egress.aclose()
 
 
 def user(text: str) -> Message:
@@ -223,19 +226,40 @@ async def test_a_stream_may_be_left_early_and_the_next_one_is_whole(models: Mode
     assert finish_of(await answer(models, user("Hello there"))).reason == "stop"
 
 
-async def test_an_unknown_provider_is_refused_with_the_ones_there_are(
-    models: ModelService,
+@pytest.mark.parametrize("models", WIRES, indirect=True)
+async def test_leaving_a_stream_closes_its_connection_at_once(
+    models: ModelsOn, upstream: FakeUpstream
 ) -> None:
-    with pytest.raises(InvalidValue, match="demo, openai") as refusal:
+    async with aclosing(models.stream(ModelCall(None, [user("fault:never-ending")]))) as events:
+        await anext(events)
+
+    async with asyncio.timeout(1):
+        await upstream.requests[0].closed.wait()
+    assert upstream.requests[0].closed_by_client
+
+
+async def test_calls_may_be_limited_to_one_or_forced(models: ModelService) -> None:
+    tools = (CALCULATOR, CLOCK)
+    for options in (
+        GenerationOptions(tools=tools, tool_choice="required"),
+        GenerationOptions(tools=tools, tool_choice="calculator"),
+        GenerationOptions(tools=tools, parallel_tool_calls=False),
+    ):
+        events = await answer(models, user("calculator {}"), options=options)
+        assert [call.name for call in calls_of(events)] == ["calculator"]
+
+
+async def test_an_unknown_provider_is_refused_with_the_ones_there_are(
+    models: ModelsOn,
+) -> None:
+    (provider,) = (each.provider for each in models.health())
+    with pytest.raises(InvalidValue, match=provider) as refusal:
         models.check("elsewhere/gpt")
 
     assert refusal.value.param == "llm_config_id"
 
 
-async def test_a_provider_that_answers_is_healthy(models: PooledModelService) -> None:
+async def test_a_provider_that_answers_is_healthy(models: ModelsOn) -> None:
     await answer(models, user("Hello"))
 
-    assert models.health() == [
-        ProviderHealth("demo", "healthy"),
-        ProviderHealth("openai", "healthy"),
-    ]
+    assert set(statuses(models).values()) == {"healthy"}

@@ -94,10 +94,17 @@ class Load:
 
     async def streams(self, count: int) -> list[float]:
         """`count` at once, each of which has to be whole and in order. How long /healthz took."""
+        return await self._at_once(self.stream, count)
+
+    async def sockets(self, count: int) -> list[float]:
+        """The same over WebSockets."""
+        return await self._at_once(self.socket, count)
+
+    async def _at_once(self, ask: Callable[[str], Awaitable[None]], count: int) -> list[float]:
         answered: list[float] = []
         probing = asyncio.create_task(self._probe(answered))
         try:
-            await asyncio.gather(*(self.stream(f"delay:20 words:{WORDS}") for _ in range(count)))
+            await asyncio.gather(*(ask(f"delay:20 words:{WORDS}") for _ in range(count)))
         finally:
             probing.cancel()
         return answered
@@ -128,6 +135,15 @@ class Load:
         if events[-1] != b"[DONE]" or said.strip() != ANSWER:
             raise Unexpected(events[-1], said)
 
+    async def socket(self, text: str) -> None:
+        async with self._spoken(text) as socket:
+            frames = [orjson.loads(message.data) async for message in _to_the_end(socket)]
+        events = [each["data"] for each in frames if each["message_type"] == "stream_event"]
+        said = "".join(each["event_data"].get("content", "") for each in events)
+        numbers = [each["event_number"] for each in events]
+        if said.strip() != ANSWER or numbers != list(range(1, len(events) + 1)):
+            raise Unexpected(frames)
+
     async def whole(self) -> None:
         async with self._ask(f"words:{WORDS}", stream=False) as response:
             body = await response.json()
@@ -136,6 +152,14 @@ class Load:
 
     async def fast_stream(self) -> None:
         await self.stream(f"words:{WORDS}")
+
+    async def fast_socket(self) -> None:
+        await self.socket(f"words:{WORDS}")
+
+    async def leaves_a_socket(self) -> None:
+        async with self._spoken("delay:20 words:1000") as socket:
+            for _ in range(5):
+                await socket.receive()
 
     async def leaves_a_stream(self) -> None:
         async with self._ask("delay:20 words:1000", stream=True) as response:
@@ -169,6 +193,12 @@ class Load:
         async with self.callers.post("/v1/chat/completions", json=body) as response:
             yield response
 
+    @asynccontextmanager
+    async def _spoken(self, text: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        async with self.callers.ws_connect("/api/streaming/ws/load", max_msg_size=0) as socket:
+            await socket.send_json({"message_type": "chat_request", "data": {"message": text}})
+            yield socket
+
     async def _events(self, text: str) -> AsyncIterator[bytes]:
         async with self._ask(text, stream=True) as response:
             if response.status != 200:
@@ -194,12 +224,23 @@ class Load:
 
 KINDS: list[tuple[Callable[[Load], Awaitable[None]], int]] = [
     (Load.whole, 40),
-    (Load.fast_stream, 40),
-    (Load.leaves_a_stream, 5),
+    (Load.fast_stream, 30),
+    (Load.fast_socket, 10),
+    (Load.leaves_a_stream, 3),
+    (Load.leaves_a_socket, 2),
     (Load.leaves_a_wait, 5),
     (Load.refused_upstream, 5),
     (Load.cut_upstream, 5),
 ]
+
+
+async def _to_the_end(
+    socket: aiohttp.ClientWebSocketResponse,
+) -> AsyncIterator[aiohttp.WSMessage]:
+    async for message in socket:
+        yield message
+        if '"stream_end"' in message.data:
+            return
 
 
 @asynccontextmanager
@@ -237,12 +278,16 @@ async def _main(streams: int, requests: int) -> None:
             await running.requests(CONCURRENCY * 4)
             before = await running.idle()
             answered = await running.streams(streams)
+            heard = await running.sockets(streams)
             between = await running.settled(before)
             outcomes = await running.requests(requests)
             after = await running.settled(before)
-    took = [statistics.median(answered), max(answered)]
     lines = [
-        f"{streams} streams in order; /healthz in {took[0]:.3f} s, at most {took[1]:.3f} s",
+        *(
+            f"{streams} {what} in order; /healthz in {statistics.median(took):.3f} s, "
+            f"at most {max(took):.3f} s"
+            for what, took in (("streams", answered), ("WebSockets", heard))
+        ),
         f"{requests} requests: {dict(outcomes)}",
         *(
             f"{name}: {each}"

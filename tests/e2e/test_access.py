@@ -68,6 +68,7 @@ class World:
             "limited project": self._limited_project,
             "line that ran": self._line_that_ran,
             "price": self._price,
+            "provider": self._provider,
         }
         made: str = await makers[kind]()
         return made
@@ -169,6 +170,10 @@ class World:
         await self._as("admin", "PUT", f"/v1/prices/{model}", PRICE)
         return model
 
+    async def _provider(self) -> str:
+        body = {"id": f"made-up-{next(numbers)}", "type": "demo", "models": [{"name": "fast"}]}
+        return str((await self._as("admin", "POST", "/v1/providers", body))["id"])
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
@@ -188,6 +193,10 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 def asking(model: str, **fields: object) -> Json:
     return {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
+
+
+def saying(agent: str, **fields: object) -> Json:
+    return {"agent_id": agent, "message": "Hi", **fields}
 
 
 def responding(model: str, **fields: object) -> Json:
@@ -217,9 +226,9 @@ class Row:
 
     async def send(self, client: httpx.AsyncClient, id: str) -> httpx.Response:
         method, _, path = self.route.partition(" ")
-        path = re.sub(r"\{(id|model|conversation_id)\}", id, self.path or path)
-        path = path.replace("{item_id}", ITEM_OF.get(id, "msg_0"))
-        path = re.sub(r"\{(id|model|completion_id)\}", id, self.path or path)
+        names = "id|model|conversation_id|completion_id|model_id|provider_id"
+        path = re.sub(rf"\{{({names})\}}", id, self.path or path)
+        path = path.replace("{item_id}", ITEM_OF.get(id, "msg_0")).replace("{name}", "fast")
         query = {name: value.replace("{id}", id) for name, value in self.query.items()}
         body = self.body(id) if self.body else None
         return await client.request(method, path, params=query, json=body)
@@ -233,9 +242,19 @@ def an_agent(**fields: object) -> Json:
     return {"name": f"Mine {next(numbers)}", "template_id": "langgraph-simple-test", **fields}
 
 
+def assembled() -> Json:
+    return {"name": f"Assembled {next(numbers)}", "system_prompt": "You are brief."}
+
+
+def telling(_: str, **fields: object) -> Json:
+    return {"message": "Hi", **fields}
+
+
 CHAT = "POST /v1/chat/completions"
 EMBED = "POST /v1/embeddings"
 KEPT = "/v1/chat/completions/{completion_id}"
+STREAMED = "POST /api/streaming/chat"
+COMPARED = "POST /api/streaming/compare"
 RESPONSES = "/v1/responses"
 RESPONSE = "/v1/responses/{id}"
 AGENTS = "/v1/agents"
@@ -246,7 +265,16 @@ LIMITS = "PUT /v1/limits/{scope}/{id}"
 EVERYBODY = "200 200 200 200 200 200"
 MANY: Json = {"requests_per_minute": 10**9, "budget": {"tokens": 10**9}}
 PRICE: Json = {"input": 1, "output": 2}
+PROVIDERS = "/v1/providers"
+PROVIDER = "/v1/providers/{id}"
+PROVIDER_MODELS = f"{PROVIDER}/models"
+PROVIDER_MODEL = f"{PROVIDER}/models/{{name}}"
+ADMINS = "403 403 403 403 200 404"
+THE_PROJECTS = "200 200 200 200 200 404"
+EVERY_MEMBER = "viewer other owner reviewer admin"
 RENAMED: Json = {"description": "Changed."}
+
+SAYS = "POST /api/agents/{id}/messages"
 
 MATRIX = [
     # route, thing, then: viewer other owner reviewer admin stranger
@@ -263,6 +291,18 @@ MATRIX = [
         "conversation",
         TALKS,
         body=lambda id: asking("assistant", metadata={"session_id": id}),
+    ),
+    Row(STREAMED, "draft", "404 404 200 404 404 404", body=saying),
+    Row(STREAMED, "published", "200 200 200 200 200 404", body=saying),
+    Row(STREAMED, "published", "200 200 200 200 200 404", body=lambda id: saying(id, stream=False)),
+    Row(STREAMED, "conversation", TALKS, body=lambda id: saying("assistant", session_id=id)),
+    Row(STREAMED, "conversation", TALKS, body=lambda id: saying("assistant", conversation_id=id)),
+    Row(STREAMED, "none", "403 200 200 403 200 200", body=lambda _: {"message": "Hi"}),
+    Row(
+        COMPARED,
+        "none",
+        "403 200 200 403 200 200",
+        body=lambda _: {"message": "Hi", "providers": ["demo", "demo/other"]},
     ),
     Row("POST /v1/conversations", "none", EVERYBODY, body=lambda _: {"items": [SAYING]}),
     Row(f"GET {TALK}", "conversation", TALKS),
@@ -434,6 +474,13 @@ MATRIX = [
     Row("GET /v1/runs", "run's agent", EVERYBODY, query={"agent_id": "{id}"}, lists="owner admin"),
     Row("GET /v1/runs", "session", EVERYBODY, query={"session_id": "{id}"}, lists="owner admin"),
     Row("GET /v1/runs/{id}", "run", "404 404 200 404 200 404"),
+    Row("GET /v1/runs/{id}/feedback", "run", "404 404 200 404 200 404"),
+    Row(
+        "POST /v1/runs/{id}/feedback",
+        "run",
+        "404 404 200 404 200 404",
+        body=lambda _: {"rating": "up"},
+    ),
     Row("POST /v1/keys", "none", "201 201 201 201 201 201", body=lambda _: {"name": "CI"}),
     Row(
         "POST /v1/keys",
@@ -501,8 +548,101 @@ MATRIX = [
     Row("GET /v1/prices/{model}", "price", "200 200 200 200 200 404"),
     Row("PUT /v1/prices/{model}", "price", "403 403 403 403 200 200", body=lambda _: PRICE),
     Row("DELETE /v1/prices/{model}", "price", "403 403 403 403 200 404"),
+    Row("POST /api/agents", "none", "403 200 200 403 200 200", body=lambda _: assembled()),
+    Row(
+        "GET /api/agents",
+        "draft",
+        EVERYBODY,
+        query={"limit": "200"},
+        lists="owner reviewer admin",
+    ),
+    Row("GET /api/agents/{id}", "draft", "404 404 200 200 200 404"),
+    Row("GET /api/agents/{id}", "named draft", "404 404 200 200 200 404"),
+    Row("GET /api/agents/{id}", "published", "200 200 200 200 200 404"),
+    Row(SAYS, "draft", "404 404 200 404 404 404", body=telling),
+    Row(SAYS, "submitted", "404 404 200 200 200 404", body=telling),
+    Row(SAYS, "beta", "404 404 200 404 404 404", body=lambda id: telling(id, stream=True)),
+    Row(SAYS, "published", "200 200 200 200 200 404", body=telling),
+    Row(
+        SAYS,
+        "conversation",
+        TALKS,
+        path="/api/agents/assistant/messages",
+        body=lambda id: telling(id, conversation_id=id),
+    ),
+    Row("GET /api/tools", "none", EVERYBODY),
+    Row("GET /api/health", "none", EVERYBODY),
+    Row(
+        f"POST {PROVIDERS}",
+        "none",
+        "403 403 403 403 201 201",
+        body=lambda _: {"id": f"mine-{next(numbers)}", "type": "demo"},
+    ),
+    Row(
+        f"POST {PROVIDERS}",
+        "provider",
+        "403 403 403 403 409 201",
+        body=lambda id: {"id": id, "type": "demo"},
+        telling=("admin",),
+    ),
+    Row(
+        f"POST {PROVIDERS}",
+        "provider",
+        "403 403 403 403 201 400",
+        body=lambda id: {
+            "id": f"mine-{next(numbers)}",
+            "type": "demo",
+            "models": [{"name": "fast", "fallbacks": [{"model": id}]}],
+        },
+    ),
+    Row(f"GET {PROVIDERS}", "provider", EVERYBODY, query={"limit": "200"}, lists=EVERY_MEMBER),
+    Row(f"GET {PROVIDERS}/types", "none", EVERYBODY),
+    Row(f"GET {PROVIDERS}/health", "provider", EVERYBODY, lists=EVERY_MEMBER),
+    Row(f"GET {PROVIDERS}/health", "none", "403 403 403 403 200 200", query={"probe": "true"}),
+    Row(f"GET {PROVIDER}", "provider", THE_PROJECTS),
+    Row(f"PATCH {PROVIDER}", "provider", ADMINS, body=lambda _: {"default_model": "x"}),
+    Row(f"DELETE {PROVIDER}", "provider", ADMINS),
+    Row(f"POST {PROVIDER}/enable", "provider", ADMINS),
+    Row(f"POST {PROVIDER}/disable", "provider", ADMINS),
+    Row(f"POST {PROVIDER}/test", "none", "403 403 403 403 200 200", path=f"{PROVIDERS}/demo/test"),
+    Row(f"GET {PROVIDER_MODELS}", "provider", THE_PROJECTS),
+    Row(
+        f"POST {PROVIDER_MODELS}",
+        "provider",
+        "403 403 403 403 201 404",
+        body=lambda _: {"name": "slow"},
+    ),
+    Row(f"GET {PROVIDER_MODEL}", "provider", THE_PROJECTS),
+    Row(f"PUT {PROVIDER_MODEL}", "provider", ADMINS, body=lambda _: {"weight": 2}),
+    Row(f"DELETE {PROVIDER_MODEL}", "provider", ADMINS),
+    Row(f"PATCH {PROVIDER_MODEL}", "provider", ADMINS, body=lambda _: {"enabled": False}),
+    Row(
+        "POST /api/models",
+        "none",
+        "403 403 403 403 200 200",
+        body=lambda _: {"model_id": f"mine-{next(numbers)}", "provider": "demo"},
+    ),
+    Row("GET /api/models", "provider", EVERYBODY, query={"limit": "200"}, lists=EVERY_MEMBER),
+    Row("GET /api/models/{model_id}", "provider", THE_PROJECTS),
+    Row("DELETE /api/models/{model_id}", "provider", ADMINS),
+    Row(
+        "POST /api/streaming/providers/register",
+        "none",
+        "403 403 403 403 200 200",
+        body=lambda _: {"provider_id": f"mine-{next(numbers)}", "provider_type": "demo"},
+    ),
+    Row(
+        "GET /api/streaming/providers",
+        "provider",
+        EVERYBODY,
+        query={"limit": "200"},
+        lists=EVERY_MEMBER,
+    ),
+    Row("GET /api/streaming/providers/health", "none", "403 403 403 403 200 200"),
+    Row("DELETE /api/streaming/providers/{provider_id}", "provider", ADMINS),
     Row("GET /v1/schema", "none", EVERYBODY),
     Row("GET /v1/health", "none", EVERYBODY),
+    Row("GET /api/streaming/stats", "none", EVERYBODY),
     Row("GET /metrics", "none", EVERYBODY),
     Row("GET /healthz", "none", EVERYBODY),
     Row("GET /readyz", "none", EVERYBODY),
@@ -519,7 +659,8 @@ def unknown_like(id: str) -> str:
 
 def comparable(response: httpx.Response, id: str) -> tuple[int, str, list[tuple[str, str]]]:
     headers = [(k, v) for k, v in response.headers.items() if k not in PER_REQUEST]
-    return response.status_code, response.text.replace(id, "ID"), headers
+    text = response.text.replace(response.headers["x-request-id"], "REQUEST")
+    return response.status_code, text.replace(id, "ID"), headers
 
 
 async def test_every_route_has_a_row(world: World) -> None:

@@ -31,7 +31,8 @@ API_KEY = "canary-openai-key-9b2e6c"
 SECRET_KEY = "canary-secret-key-1c8d3f"
 FIELD = 'canary-"config"-secret-7e5a0b'
 PASSWORD = "canary-database-password-2d9f4e"
-CANARIES = (TOKEN, API_KEY, SECRET_KEY, FIELD, PASSWORD)
+PROVIDER_KEY = "canary-provider-key-6a3c8f"
+CANARIES = (TOKEN, API_KEY, SECRET_KEY, FIELD, PASSWORD, PROVIDER_KEY)
 
 COMMAND = [sys.executable, "-c", "from runtime.cli.main import main; main()"]
 LEAKY = """
@@ -105,7 +106,8 @@ class Process:
     @property
     def known(self) -> list[str]:
         """What the runtime itself was given, and so hides even from who sends it."""
-        return [each for each in CANARIES if each != PASSWORD or each in self.database]
+        known = [each for each in CANARIES if each != PROVIDER_KEY]
+        return [each for each in known if each != PASSWORD or each in self.database]
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
         response = await self.http.request(method, path, **options)
@@ -150,6 +152,7 @@ def environment(folder: Path, database: str, **more: str) -> dict[str, str]:
         "RUNTIME_FIRST_TOKEN_TIMEOUT_S": "0.3",
         "RUNTIME_IDLE_TIMEOUT_S": "0.3",
         "RUNTIME_ANSWER_TIMEOUT_S": "0.5",
+        "RUNTIME_RUN_TIMEOUT_S": "3",
         "RUNTIME_MODEL_ATTEMPTS": "1",
         **more,
     }
@@ -217,10 +220,11 @@ async def test_a_canary_is_found_nowhere(tmp_path: Path, database: str) -> None:
         assert fingerprints(FIELD) in said.text
         await through_every_route(process)
         await through_every_fault(process, agent)
+        await through_the_registry(process)
         await through_a_template_that_leaks(process, agent)
         await through_the_command_line(process, agent)
         sent = {request.headers["authorization"] for request in process.upstream.requests}
-        assert sent == {f"Bearer {API_KEY}"}
+        assert sent - {f"Bearer {PROVIDER_KEY}"} == {f"Bearer {API_KEY}"}
         look_into(tmp_path)
         if database.startswith("postgresql"):
             clean("the database", everything_in(database))
@@ -345,6 +349,34 @@ async def through_every_fault(process: Process, agent: str) -> None:
             await process.ask(agent, "Hello", stream=stream)
 
 
+async def through_the_registry(process: Process) -> None:
+    """Its key is no setting: nobody but its provider is ever told."""
+    body = {"id": "kept", "type": "openai", "base_url": process.upstream.base_url}
+    key = {"api_key": PROVIDER_KEY}
+    made = await process.send("POST", "/v1/providers", json={**body, **key})
+    assert made.status_code == 201, made.text
+    same = {"model_id": "kept", "provider": "openai", "provider_id": "kept"}
+    for method, path, sent in (
+        ("POST", "/v1/providers", {**body, **key}),
+        ("POST", "/v1/providers", {**body, "api_key": [PROVIDER_KEY]}),
+        ("POST", "/v1/providers", {**body, **key, "api_key_env": "X_API_KEY"}),
+        ("PATCH", "/v1/providers/kept", {"type": "anthropic"}),
+        ("PATCH", "/v1/providers/kept", {"base_url": "http://10.0.0.1", **key}),
+        ("PATCH", "/v1/providers/kept", {"default_model": "x", **key}),
+        ("POST", "/api/models", {**same, **key}),
+        ("POST", "/api/streaming/providers/register", {**same, "provider_type": "x", **key}),
+        ("POST", "/v1/providers/kept/test", {}),
+    ):
+        await process.send(method, path, json=sent)
+    for status in (200, 401, 500):
+        process.upstream.script(leaks(status))
+        await process.send("POST", "/v1/providers/kept/test")
+    for path in ("", "/kept", "/health?probe=true", "/kept/models"):
+        await process.send("GET", f"/v1/providers{path}")
+    for path in ("/api/models", "/api/models/kept", "/api/streaming/providers"):
+        await process.send("GET", path)
+
+
 async def through_a_template_that_leaks(process: Process, agent: str) -> None:
     for text in ("log", "raise", "refuse"):
         for stream in (False, True):
@@ -363,6 +395,8 @@ async def through_the_command_line(process: Process, agent: str) -> None:
         ("agents", "show", TOKEN),
         ("agents", "chat", agent, "raise"),
         ("templates", "show", "leaky"),
+        ("providers", "show", "kept"),
+        ("providers", "list"),
     ):
         _, out = await run(process.folder, *arguments, **variables)
         clean(str(arguments[:2]), out)

@@ -129,7 +129,17 @@ def test_help_imports_no_framework() -> None:
 
 def test_it_says_its_version_and_lists_its_commands(shell: Shell) -> None:
     assert shell.done("--version").out == f"agent-runtime {__version__}\n"
-    commands = {"serve", "config", "agents", "templates", "keys", "limits", "prices", "db"}
+    commands = {
+        "serve",
+        "config",
+        "agents",
+        "templates",
+        "keys",
+        "limits",
+        "prices",
+        "db",
+        "providers",
+    }
     assert commands <= set(shell.done("--help").out.split())
 
 
@@ -524,3 +534,56 @@ def test_usage_is_shown_by_day(runtime: Shell) -> None:
     assert day["runs"] >= 1
     assert day["day"] in runtime.done("limits", "usage", "--by", "agent").out
     assert "--by" in runtime.refused("limits", "usage", "--by", "user", code=2)
+
+
+# providers
+
+
+def test_a_provider_is_added_with_a_key_that_is_read_and_never_shown(runtime: Shell) -> None:
+    add = ("providers", "add", "mine", "--type", "openai", "--api-key")
+    made = runtime.done(*add, "--default-model", "gpt", "--json", typed="sk-canary-of-the-cli\n")
+    runtime.done("providers", "set", "mine", "--default-model", "gpt-5")
+    shown = runtime.done("providers", "show", "mine")
+    table = runtime.done("providers", "list")
+
+    assert made.json["key"] == {"source": "stored", "variable": None}
+    assert "gpt-5" in shown.out
+    assert "stored" in table.out
+    for each in (made, shown, table):
+        assert "sk-canary" not in each.out + each.err
+    moved = ("providers", "set", "mine", "--base-url", "https://x.test/v1")
+    assert "send api_key again" in runtime.refused(*moved)
+    assert "there is none" in runtime.refused(*moved, "--api-key", code=2)
+    assert "Say what to change" in runtime.refused("providers", "set", "mine", code=2)
+    runtime.done("providers", "disable", "mine")
+    assert runtime.done("providers", "show", "mine", "--json").json["enabled"] is False
+    runtime.done("providers", "enable", "mine")
+    runtime.done("providers", "remove", "mine", "--yes")
+    assert "no provider 'mine'" in runtime.refused("providers", "show", "mine")
+
+
+def test_models_of_a_provider_are_set_and_removed(runtime: Shell) -> None:
+    runtime.done("providers", "add", "trial", "--type", "demo", "--option", "token_delay_ms=1")
+    options = ("--can", "tools", "--can", "no-vision", "--fallback", "demo", "--input", "1")
+    model = ("providers", "models", "set", "trial", "vendor/large", *options)
+    assert "both --input and --output" in runtime.refused(*model, code=2)
+    made = runtime.done(*model, "--output", "2", "--json").json
+    runtime.done("providers", "models", "disable", "trial", "vendor/large")
+    (listed,) = runtime.done("providers", "models", "list", "trial", "--json").json
+
+    assert (made["id"], made["price"]["output"]) == ("trial/vendor/large", 2)
+    assert (made["capabilities"]["tools"], made["capabilities"]["vision"]) == (True, False)
+    assert listed["enabled"] is False
+    assert "trial/vendor/large" in runtime.done("providers", "models", "list", "trial").out
+    runtime.done("providers", "models", "remove", "trial", "vendor/large")
+    assert "No model is registered" in runtime.done("providers", "models", "list", "trial").out
+    can = ("providers", "models", "set", "trial", "x", "--can", "fly")
+    assert "--can takes streaming" in runtime.refused(*can, code=2)
+    runtime.done("providers", "remove", "trial", typed="y\n")
+
+
+def test_providers_are_tried(runtime: Shell) -> None:
+    assert "demo/demo answered in" in runtime.done("providers", "test", "demo").out
+    assert "healthy" in runtime.done("providers", "health", "--probe").out
+    assert "azure_openai" in runtime.done("providers", "types").out
+    assert "no provider 'x'" in runtime.refused("providers", "test", "x")

@@ -161,6 +161,7 @@ async def test_scopes_narrow_a_key_at_every_route(replicas: tuple[Served, Served
         "agents:read": "/v1/agents",
         "runs:read": "/v1/runs",
         "keys": "/v1/keys",
+        "providers": "/v1/providers",
         "system": "/v1/health",
     }
     for scope, route in routes.items():

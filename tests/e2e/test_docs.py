@@ -81,7 +81,9 @@ class Reader:
         command = [sys.executable, "-c"] if block.language == "python" else ["sh", "-euc"]
         process = await asyncio.create_subprocess_exec(
             *command,
-            block.text.replace(ADDRESS, self._runtime.url),
+            block.text.replace(ADDRESS, self._runtime.url).replace(
+                ADDRESS.replace("http", "ws"), self._runtime.url.replace("http", "ws")
+            ),
             cwd=self._folder,
             env={
                 **os.environ,

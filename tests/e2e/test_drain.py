@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.e2e.process import process
+from tests.e2e.talk import of_type, talking
 from tests.e2e.wire import chat, connected, request
 from tests.upstream import FakeUpstream
 
@@ -204,3 +205,48 @@ async def test_a_third_signal_ends_even_a_process_that_hangs(tmp_path: Path) -> 
         assert await runtime.ended(5) == 128 + signal.SIGINT
         with pytest.raises(httpx.TransportError):
             await asked
+
+
+async def test_websockets_finish_what_goes_on_and_are_told_that_the_service_restarts(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    async with (
+        process(tmp_path, **variables(upstream, RUNTIME_GRACE_S="20")) as runtime,
+        talking(runtime.url) as idle,
+        talking(runtime.url) as busy,
+    ):
+        await busy.ask(SLOW, "r-1")
+        await busy.until(lambda frame: frame["data"].get("event_number") == 3)
+        runtime.signal()
+        await runtime.until("/readyz", 503)
+
+        assert await idle.closed() == (1012, [])
+        await busy.ask("Hello", "r-2")
+        code, heard = await busy.closed()
+        assert [each["code"] for each in of_type(heard, "error")] == ["draining"]
+        assert of_type(heard, "stream_event")[-1]["event_type"] == "finish"
+        assert code == 1012
+        assert await runtime.ended(5) == 0
+        assert runtime.runs() == ["completed"]
+
+
+async def test_a_websocket_s_request_that_outlasts_the_grace_period_ends_with_an_error(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    async with (
+        process(tmp_path, **variables(upstream, RUNTIME_GRACE_S="1")) as runtime,
+        talking(runtime.url) as talk,
+    ):
+        await talk.ask(ENDLESS, "r-1")
+        await talk.ask(ENDLESS, "r-2", resumable=True)
+        await talk.until(lambda frame: frame["data"].get("event_number") == 3)
+        runtime.signal()
+        code, heard = await talk.closed()
+
+        ends = [each for each in of_type(heard, "stream_event") if each["event_type"] == "error"]
+        assert {each["request_id"] for each in ends} == {"r-1", "r-2"}
+        assert {each["event_data"]["code"] for each in ends} == {"draining"}
+        assert code == 1012
+        assert await runtime.ended(5) == 0
+        assert runtime.runs() == ["cancelled"] * 2
+        assert "Traceback" not in runtime.log

@@ -46,6 +46,16 @@ async def test_chat_answers_whole_and_streamed(runtime: Served) -> None:
     assert streamed == "[demo] 1 2 3 4 5 6 7 8 9 10"
 
 
+async def test_client_makes_an_agent_that_calculates(runtime: Served) -> None:
+    made, calls, gets, _ = (
+        await printed(runtime, sys.executable, EXAMPLES / "client.py")
+    ).splitlines()
+
+    assert made == "reckoner is published"
+    assert calls.startswith("calls calculator: ")
+    assert gets == "gets 8"
+
+
 async def test_tools_are_run_by_the_caller(runtime: Served) -> None:
     asked, answered = (await printed(runtime, sys.executable, EXAMPLES / "tools.py")).splitlines()
 

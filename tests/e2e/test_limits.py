@@ -65,7 +65,13 @@ MALFORMED = {
     "two hosts": b"GET / HTTP/1.1\r\n" + HOST + HOST + b"\r\n",
     "path of bytes": b"GET /\xff HTTP/1.1\r\n" + HOST + b"\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    "WebSocket": request("GET", "/v1/chat", "Connection: Upgrade", "Upgrade: websocket"),
+    "WebSocket without a key": request(
+        "GET",
+        "/v1/chat",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+    ),
 }
 
 

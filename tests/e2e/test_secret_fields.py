@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from runtime.infrastructure.database import create_engine
-from runtime.infrastructure.repositories.agent_secrets import Rotated, rotate
+from runtime.infrastructure.repositories.secrets import Rotated, rotate
 from runtime.infrastructure.secrets import SecretBox
 from tests import secret_template
 from tests.e2e.server import Served, serving

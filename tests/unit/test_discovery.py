@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.application.services.generation.builtin import generator_modes
 from runtime.domain.errors import TemplateNotFound
 from runtime.domain.value_objects.agents import TemplateRef
 from runtime.infrastructure.frameworks.discovery import TemplateFolder, register_built_in
@@ -186,3 +187,46 @@ def test_the_newest_stable_version_is_the_default(
     folder.sync()
 
     assert registry.get("echo").ref.version == "1.10.0"
+
+
+MODE = """
+from runtime.modes import Single, Stream
+
+
+class Same(Single):
+    name = "NAME"
+
+    def stream(self, events: Stream) -> Stream:
+        return events
+"""
+
+
+def test_a_file_may_hold_a_generator_mode(tmp_path: Path, registry: TemplateRegistry) -> None:
+    modes = generator_modes()
+    folder = TemplateFolder(tmp_path, registry, [modes])
+    file = tmp_path / "same.py"
+    file.write_text(MODE.replace("NAME", "same"))
+    folder.sync()
+    assert modes.arrange("same", {}).name == "same"
+
+    file.write_text(MODE.replace("NAME", "other"))
+    folder.sync()
+    assert "other" in modes.names
+    assert "same" not in modes.names
+
+    file.unlink()
+    folder.sync()
+    assert modes.names == generator_modes().names
+
+
+@pytest.mark.parametrize("name", ["standard", ""])
+def test_a_mode_s_name_has_to_be_its_own(
+    tmp_path: Path, registry: TemplateRegistry, name: str
+) -> None:
+    modes = generator_modes()
+    standard = modes.get("standard")
+    (tmp_path / "same.py").write_text(MODE.replace("NAME", name))
+    TemplateFolder(tmp_path, registry, [modes]).sync()
+
+    assert modes.get("standard") is standard
+    assert "generator mode" in registry.problems()[0].error

@@ -11,10 +11,10 @@ from runtime.domain.errors import InvalidValue, UpstreamFailed, UpstreamRefused
 from runtime.domain.services.models import EmbeddingCall
 from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.embeddings import Embeddings, Vector, check_inputs
-from runtime.infrastructure.providers.demo import DemoProvider
 from runtime.infrastructure.providers.demo.embeddings import vector
+from runtime.infrastructure.providers.faults import Faults
 from runtime.infrastructure.providers.openai.embeddings import embeddings_of
-from runtime.infrastructure.providers.openai.faults import Faults
+from tests.providers import demo
 
 HELLO = [0.2649, 0.2649, 0.0, -0.9272]
 """The demo model's vector of this word in four dimensions."""
@@ -48,13 +48,13 @@ def test_demo_vectors_are_the_same_everywhere() -> None:
 
 async def test_the_demo_model_says_how_many_dimensions_it_has() -> None:
     with pytest.raises(UpstreamRefused, match="4096") as refusal:
-        await DemoProvider().embed(EmbeddingCall("demo", ["x"], dimensions=4_097), "demo")
+        await demo().embed(EmbeddingCall("demo", ["x"], dimensions=4_097), "demo")
     assert refusal.value.param == "dimensions"
 
 
 async def test_embedding_much_leaves_others_their_turn() -> None:
     work = asyncio.create_task(
-        DemoProvider().embed(EmbeddingCall("demo", ["some words here"] * 500), "demo")
+        demo().embed(EmbeddingCall("demo", ["some words here"] * 500), "demo")
     )
     turns = 0
     while not work.done():

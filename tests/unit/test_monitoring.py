@@ -33,8 +33,8 @@ from runtime.domain.value_objects.chat import (
 from runtime.domain.value_objects.ids import RunId, new_run_id
 from runtime.infrastructure.monitoring.prometheus import OTHER, Bounded, PrometheusMonitor
 from runtime.infrastructure.monitoring.several import Monitors
-from runtime.infrastructure.providers.service import PooledModelService
 from tests.contracts.samples import a_line, a_run, a_version
+from tests.fakes_models import ModelsOn
 from tests.scrape import Scrape
 from tests.unit.test_engine import Bench
 
@@ -70,6 +70,9 @@ class Notes(Monitor, RunWatch):
 
     def embedding_call(self, provider: str, model: str) -> CallWatch:
         return _Call(self.told, self._headers)
+
+    def fell_back(self, provider: str, model: str, error: DomainError) -> None:
+        self.told.append(("fell back", f"{provider}/{model}", error.code))
 
     def refused(self, agent: Agent, error: DomainError) -> None:
         self.told.append(("refused", error.code))
@@ -221,8 +224,8 @@ HELLO = ModelCall(None, [Message(ChatRole.USER, "Hello")])
 USAGE = Usage(3, 2)
 
 
-def watched(provider: Flaky, notes: Notes) -> PooledModelService:
-    return PooledModelService([provider], "flaky", backoff_s=0, monitor=notes)
+def watched(provider: Flaky, notes: Notes) -> ModelsOn:
+    return ModelsOn([provider], "flaky", backoff_s=0, monitor=notes)
 
 
 async def test_the_model_service_tells_of_a_call_with_its_retries_and_usage() -> None:

@@ -20,7 +20,7 @@ from runtime.domain.value_objects.chat import (
     ToolSpec,
     Usage,
 )
-from runtime.infrastructure.providers.demo import DemoProvider
+from tests.providers import demo
 
 EXPRESSION = {
     "type": "object",
@@ -43,7 +43,7 @@ async def events_of(
     messages: Sequence[Message], options: GenerationOptions | None = None, *, stream: bool = True
 ) -> list[ModelEvent]:
     call = ModelCall(None, messages, options or GenerationOptions(), stream=stream)
-    return [event async for event in DemoProvider().stream(call, "demo")]
+    return [event async for event in demo().stream(call, "demo")]
 
 
 async def says(*messages: Message, options: GenerationOptions | None = None) -> str:

@@ -43,8 +43,10 @@ from runtime.domain.value_objects.chat import (
     Usage,
 )
 from runtime.infrastructure.egress import EgressClient, EgressPolicy
+from runtime.infrastructure.providers.base import Timeouts
+from runtime.infrastructure.providers.faults import retry_after_s
 from runtime.infrastructure.providers.openai import OpenAIProvider
-from runtime.infrastructure.providers.openai.faults import retry_after_s
+from tests.providers import openai
 from tests.upstream import Exchange, FakeUpstream, answers, faults
 from tests.upstream.answers import chunk, chunks
 from tests.upstream.wire import Behaviour
@@ -69,7 +71,7 @@ async def egress(upstream: FakeUpstream) -> AsyncIterator[EgressClient]:
 
 @pytest.fixture
 async def provider(egress: EgressClient, upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
-    made = OpenAIProvider(egress, upstream.base_url, KEY)
+    made = openai(egress, upstream.base_url, KEY)
     yield made
     await made.aclose()
 
@@ -77,7 +79,9 @@ async def provider(egress: EgressClient, upstream: FakeUpstream) -> AsyncIterato
 @pytest.fixture
 async def hasty(egress: EgressClient, upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
     """Waits for the beginning of an answer, but not for long."""
-    made = OpenAIProvider(egress, upstream.base_url, KEY, first_token_s=0.05, answer_s=0.05)
+    made = openai(
+        egress, upstream.base_url, KEY, timeouts=Timeouts(first_token_s=0.05, answer_s=0.05)
+    )
     yield made
     await made.aclose()
 
@@ -85,7 +89,7 @@ async def hasty(egress: EgressClient, upstream: FakeUpstream) -> AsyncIterator[O
 @pytest.fixture
 async def restless(egress: EgressClient, upstream: FakeUpstream) -> AsyncIterator[OpenAIProvider]:
     """Does not bear silence in the middle of an answer."""
-    made = OpenAIProvider(egress, upstream.base_url, KEY, idle_s=0.05)
+    made = openai(egress, upstream.base_url, KEY, timeouts=Timeouts(idle_s=0.05))
     yield made
     await made.aclose()
 
@@ -308,7 +312,7 @@ async def test_the_key_is_sent_as_a_bearer_token(
 async def test_without_a_key_there_is_no_authorization(
     egress: EgressClient, upstream: FakeUpstream
 ) -> None:
-    provider = OpenAIProvider(egress, upstream.base_url)
+    provider = openai(egress, upstream.base_url)
     await events_of(provider)
     await provider.aclose()
 
@@ -317,14 +321,14 @@ async def test_without_a_key_there_is_no_authorization(
 
 @pytest.mark.parametrize("url", ["", "api.example.com/v1", "ftp://example.com", "file:///etc"])
 def test_a_base_url_that_is_no_http_address_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="base URL"):
-        OpenAIProvider(EgressClient(EgressPolicy()), url)
+    with pytest.raises(InvalidValue, match="base URL"):
+        openai(EgressClient(EgressPolicy()), url)
 
 
 @pytest.mark.parametrize("key", ["sk-1\nX-Evil: 1", "sk 1", "sk-ü"])
 def test_a_key_that_would_break_the_header_is_refused(key: str) -> None:
-    with pytest.raises(ValueError, match="key"):
-        OpenAIProvider(EgressClient(EgressPolicy()), "https://example.com/v1", key)
+    with pytest.raises(InvalidValue, match="key"):
+        openai(EgressClient(EgressPolicy()), "https://example.com/v1", key)
 
 
 async def test_text_reasoning_refusals_and_citations_are_told_apart(
@@ -818,7 +822,7 @@ async def test_an_endpoint_that_is_not_there_is_a_failure() -> None:
     async with FakeUpstream() as gone:
         url = gone.base_url
     egress = EgressClient(EgressPolicy(own=[url]))
-    provider = OpenAIProvider(egress, url, KEY)
+    provider = openai(egress, url, KEY)
 
     error = await refusal_of(provider)
     assert isinstance(error, UpstreamFailed)

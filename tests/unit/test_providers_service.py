@@ -18,11 +18,11 @@ from runtime.domain.errors import (
     UpstreamTimeout,
 )
 from runtime.domain.events.runs import ReasoningDelta, TextDelta, ToolCallDelta, UsageReported
-from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished, ProviderHealth
+from runtime.domain.services.models import ModelCall, ModelEvent, ModelFinished
 from runtime.domain.value_objects.chat import ChatRole, Message, ToolCall, Usage
 from runtime.infrastructure.egress import EgressClient, EgressPolicy
-from runtime.infrastructure.providers.openai import OpenAIProvider
-from runtime.infrastructure.providers.service import PooledModelService
+from tests.fakes_models import ModelsOn, statuses
+from tests.providers import openai
 from tests.upstream import FakeUpstream, faults
 
 CALL = ModelCall(None, [Message(ChatRole.USER, "Hello")])
@@ -57,11 +57,11 @@ class ScriptedProvider:
         self.closed = True
 
 
-def service_on(*providers: ScriptedProvider, attempts: int = 3) -> PooledModelService:
-    return PooledModelService(providers, providers[0].name, attempts=attempts, backoff_s=0)
+def service_on(*providers: ScriptedProvider, attempts: int = 3) -> ModelsOn:
+    return ModelsOn(providers, providers[0].name, attempts=attempts, backoff_s=0)
 
 
-async def events_of(service: PooledModelService, call: ModelCall = CALL) -> list[ModelEvent]:
+async def events_of(service: ModelsOn, call: ModelCall = CALL) -> list[ModelEvent]:
     return [event async for event in service.stream(call)]
 
 
@@ -103,7 +103,7 @@ async def test_a_model_without_a_provider_is_refused_before_any_call(named: str)
 
 def test_a_default_model_without_a_provider_is_refused_at_the_start() -> None:
     with pytest.raises(InvalidValue, match="absent"):
-        PooledModelService([ScriptedProvider([END])], "absent/large")
+        ModelsOn([ScriptedProvider([END])], "absent/large")
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,7 @@ async def test_a_provider_is_given_the_time_it_asks_for() -> None:
 async def test_a_burst_of_failures_is_survived_over_the_wire(upstream: FakeUpstream) -> None:
     upstream.script(faults.status(503), faults.rate_limited(retry_after_ms="10"))
     egress = EgressClient(EgressPolicy(own=[upstream.base_url]))
-    service = PooledModelService(
-        [OpenAIProvider(egress, upstream.base_url, "sk-test")], "openai", backoff_s=0
-    )
+    service = ModelsOn([openai(egress, upstream.base_url, "sk-test")], "openai", backoff_s=0)
     events = await events_of(service)
     await service.aclose()
     await egress.aclose()
@@ -187,7 +185,7 @@ async def test_a_burst_of_failures_is_survived_over_the_wire(upstream: FakeUpstr
 async def test_leaving_the_stream_leaves_the_provider(upstream: FakeUpstream) -> None:
     upstream.script(faults.stall())
     egress = EgressClient(EgressPolicy(own=[upstream.base_url]))
-    service = PooledModelService([OpenAIProvider(egress, upstream.base_url)], "openai")
+    service = ModelsOn([openai(egress, upstream.base_url)], "openai")
     async with aclosing(service.stream(CALL)) as events:
         await anext(events)
 
@@ -229,9 +227,9 @@ async def test_a_provider_is_degraded_from_a_failed_call_to_the_next_good_one() 
 
     with pytest.raises(UpstreamFailed):
         await events_of(service)
-    assert service.health() == [ProviderHealth("scripted", "degraded")]
+    assert statuses(service) == {"scripted": "degraded"}
     await events_of(service)
-    assert service.health() == [ProviderHealth("scripted", "healthy")]
+    assert statuses(service) == {"scripted": "healthy"}
 
 
 async def test_a_request_that_the_provider_refuses_does_not_count_against_it() -> None:
@@ -239,7 +237,7 @@ async def test_a_request_that_the_provider_refuses_does_not_count_against_it() -
 
     with pytest.raises(UpstreamRefused):
         await events_of(service)
-    assert service.health() == [ProviderHealth("scripted", "healthy")]
+    assert statuses(service) == {"scripted": "healthy"}
 
 
 async def test_closing_the_service_closes_its_providers() -> None:

@@ -247,6 +247,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
         if isinstance(value, Path)
         else f"{value:g}"
         if isinstance(value, float)
+        else ",".join(value)
+        if isinstance(value, list)
         else str(value)
         for name, each in Settings.model_fields.items()
         if (value := each.default) not in (None, "", [])

@@ -1,4 +1,4 @@
-"""Good answers, in OpenAI's shapes."""
+"""Good answers, in the shapes of the wire that asks."""
 
 import asyncio
 import json
@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from tests.upstream.dialects import OpenAIDialect, sse_event
+from tests.upstream.dialects import chunk as chunk
 
 if TYPE_CHECKING:
     from tests.upstream.wire import Behaviour, Exchange
@@ -22,27 +25,8 @@ USAGE: dict[str, Any] = {
 }
 
 
-def chunk(
-    delta: dict[str, Any] | None = None, *, finish: str | None = None, **fields: object
-) -> dict[str, Any]:
-    choice = {"index": 0, "delta": delta or {}, "logprobs": None, "finish_reason": finish}
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 1_700_000_000,
-        "model": "fake-1",
-        "service_tier": "default",
-        "system_fingerprint": "fp_fake",
-        "choices": [choice],
-        **fields,
-    }
-
-
-def event(payload: object) -> bytes:
-    return b"data: %b\n\n" % orjson.dumps(payload)
-
-
-DONE = b"data: [DONE]\n\n"
+event = sse_event
+DONE = OpenAIDialect.done
 
 
 def sse(*payloads: object, done: bool = True) -> bytes:
@@ -78,70 +62,45 @@ def _answering(words: Sequence[str], calls: Sequence[dict[str, Any]], finish: st
     usage = {key: USAGE[key] for key in ("prompt_tokens", "completion_tokens", "total_tokens")}
 
     async def answer(exchange: "Exchange") -> None:
-        if exchange.json.get("stream"):
-            await _stream(exchange, words, calls, finish, usage)
-        else:
-            await exchange.respond(200, orjson.dumps(_whole(words, calls, finish, usage)))
+        await _answer(exchange, words, calls, finish, usage)
 
     return answer
 
 
 async def echo(exchange: "Exchange") -> None:
-    request = exchange.json
+    request = exchange.asked
     calls = tool_calls(request)
     words, finish = ([], "tool_calls") if calls else text_of(request)
     usage = {"prompt_tokens": _asked(request), "completion_tokens": len(words) or len(calls)}
     usage["total_tokens"] = sum(usage.values())
-    if request.get("stream"):
-        await _stream(exchange, words, calls, finish, usage)
-    else:
-        await exchange.respond(200, orjson.dumps(_whole(words, calls, finish, usage)))
+    await _answer(exchange, words, calls, finish, usage)
 
 
-async def _stream(
+async def _answer(
     exchange: "Exchange",
     words: Sequence[str],
     calls: Sequence[dict[str, Any]],
     finish: str,
     usage: dict[str, int],
 ) -> None:
-    delay_s = _option(exchange.json, "delay") / 1000
+    if not exchange.asked.get("stream"):
+        await exchange.respond(200, exchange.say.whole(words, calls, finish, usage))
+        return
+    delay_s = _option(exchange.asked, "delay") / 1000
+    say = exchange.say
     exchange.start()
-    await exchange.write(event(chunk({"role": "assistant", "content": None if calls else ""})))
+    await exchange.write(say.opening(calls=bool(calls)))
     for word in words:
         if delay_s:
             await asyncio.sleep(delay_s)
-        await exchange.write(event(chunk({"content": word})))
+        await exchange.write(say.word(word))
     for index, call in enumerate(calls):
-        arguments = call["function"]["arguments"]
-        opening = {**call, "index": index, "function": {**call["function"], "arguments": ""}}
-        await exchange.write(event(chunk({"tool_calls": [opening]})))
-        for piece in (arguments[:5], arguments[5:]):
-            more = {"index": index, "function": {"arguments": piece}}
-            await exchange.write(event(chunk({"tool_calls": [more]})))
-    await exchange.write(event(chunk(finish=finish)))
-    if exchange.json.get("stream_options", {}).get("include_usage"):
-        await exchange.write(event({**chunk(), "choices": [], "usage": usage}))
-    await exchange.write(DONE)
+        for event in say.call(index, call):
+            await exchange.write(event)
+    counted = (exchange.asked.get("stream_options") or {}).get("include_usage")
+    await exchange.write(say.ending(finish, usage if counted else None))
+    await exchange.write(say.done)
     await exchange.end()
-
-
-def _whole(
-    words: Sequence[str], calls: Sequence[dict[str, Any]], finish: str, usage: dict[str, int]
-) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": "".join(words), "refusal": None}
-    if calls:
-        message |= {"content": "".join(words) or None, "tool_calls": calls}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1_700_000_000,
-        "model": "fake-1",
-        "system_fingerprint": "fp_fake",
-        "choices": [choice],
-        "usage": usage,
-    }
 
 
 def last_user_text(request: dict[str, Any]) -> str:

@@ -1,23 +1,29 @@
-"""Everything a provider does wrong, each as a behaviour for one request."""
+"""Everything a provider does wrong, each as a behaviour for one request, on every wire.
 
+A request that does not stream gets the same fault in the middle of its one piece.
+"""
+
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-from tests.upstream.answers import DONE, chunk, echo, event, last_user_text, sse
+from tests.upstream.answers import echo, last_user_text, sse
 from tests.upstream.wire import Behaviour, Exchange
 
 _WORDS = ("One ", "two ", "three ", "four ")
+_USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+_JSON = {"Content-Type": "application/json"}
 
 
 def status(code: int, body: object = None, headers: dict[str, str] | None = None) -> Behaviour:
     """An error answer; `body` is sent as JSON, unless it is bytes."""
-    told = {"error": {"message": f"told {code}", "type": "t", "param": None, "code": None}}
 
     async def answer(exchange: Exchange) -> None:
-        said = body if isinstance(body, bytes) else orjson.dumps(told if body is None else body)
+        told = exchange.say.refusal(code) if body is None else body
+        said = told if isinstance(told, bytes) else orjson.dumps(told)
         await exchange.respond(code, said, headers)
 
     return answer
@@ -28,7 +34,11 @@ def rate_limited(**headers: str) -> Behaviour:
 
 
 def quota() -> Behaviour:
-    return status(429, {"error": {"message": "no money", "code": "insufficient_quota"}})
+    async def answer(exchange: Exchange) -> None:
+        code, body = exchange.say.quota()
+        await exchange.respond(code, orjson.dumps(body))
+
+    return answer
 
 
 def redirect(to: str) -> Behaviour:
@@ -37,13 +47,13 @@ def redirect(to: str) -> Behaviour:
 
 async def burst(exchange: Exchange) -> None:
     """Two failures, then an answer, counted by message."""
-    ill = exchange.upstream.nth_try(last_user_text(exchange.json)) <= 2
+    ill = exchange.upstream.nth_try(last_user_text(exchange.asked)) <= 2
     await (status(503) if ill else echo)(exchange)
 
 
 async def busy(exchange: Exchange) -> None:
     """One rate limit, then an answer, counted by message."""
-    early = exchange.upstream.nth_try(last_user_text(exchange.json)) == 1
+    early = exchange.upstream.nth_try(last_user_text(exchange.asked)) == 1
     await (rate_limited(Retry_After="1") if early else echo)(exchange)
 
 
@@ -58,11 +68,45 @@ async def silent_headers(exchange: Exchange) -> None:
     await exchange.hang()
 
 
+async def pings_only(exchange: Exchange) -> None:
+    """Signs of life without end, but never a token."""
+    await _forever(exchange, exchange.say.ping, begun=False)
+
+
+async def never_ending(exchange: Exchange) -> None:
+    """Tokens without end."""
+    await _forever(exchange, exchange.say.word("on "), begun=True)
+
+
+async def _forever(exchange: Exchange, event: bytes, *, begun: bool) -> None:
+    if not _streams(exchange):
+        exchange.start(headers=_JSON)
+        event = b" "
+    else:
+        exchange.start()
+        if begun:
+            await exchange.write(exchange.say.opening() + exchange.say.word("On "))
+            event = exchange.say.word("and on ")
+    while True:
+        await exchange.write(event)
+        await asyncio.sleep(0.01)
+
+
+def _streams(exchange: Exchange) -> bool:
+    return bool(exchange.json.get("stream"))
+
+
 async def _begin(exchange: Exchange, words: int) -> None:
-    exchange.start()
-    await exchange.write(event(chunk({"role": "assistant", "content": ""})))
-    for word in _WORDS[:words]:
-        await exchange.write(event(chunk({"content": word})))
+    """Some words, or half of an answer in one piece."""
+    if _streams(exchange):
+        exchange.start()
+        await exchange.write(exchange.say.opening())
+        for word in _WORDS[:words]:
+            await exchange.write(exchange.say.word(word))
+    else:
+        exchange.start(headers=_JSON)
+        whole = exchange.say.whole(_WORDS, [], "stop", _USAGE)
+        await exchange.write(whole[: len(whole) // 2])
 
 
 def _after(words: int, then: Callable[[Exchange], object]) -> Behaviour:
@@ -90,11 +134,11 @@ def reset(after: int = 2) -> Behaviour:
     return _after(after, Exchange.reset)
 
 
-def _then(*rest: bytes, after: int) -> Behaviour:
+def _then(rest: Callable[[Exchange], bytes], *, after: int) -> Behaviour:
     async def answer(exchange: Exchange) -> None:
         await _begin(exchange, after)
-        for piece in rest:
-            await exchange.write(piece)
+        if _streams(exchange):
+            await exchange.write(rest(exchange))
         await exchange.end()
 
     return answer
@@ -102,19 +146,44 @@ def _then(*rest: bytes, after: int) -> Behaviour:
 
 def no_finish(after: int = 2, *, done: bool = False) -> Behaviour:
     """A body that ends in good order, without a finish reason."""
-    return _then(DONE if done else b": bye\n\n", after=after)
+    streamed = _then(lambda exchange: exchange.say.done if done else b": bye\n\n", after=after)
+
+    async def answer(exchange: Exchange) -> None:
+        if _streams(exchange):
+            await streamed(exchange)
+        else:
+            await exchange.respond(200, exchange.say.whole(_WORDS, [], None, _USAGE))
+
+    return answer
 
 
 def no_done() -> Behaviour:
-    return _then(event(chunk(finish="stop")), after=2)
+    streamed = _then(lambda exchange: exchange.say.ending("stop", None), after=2)
+
+    async def answer(exchange: Exchange) -> None:
+        await (streamed if _streams(exchange) else echo)(exchange)
+
+    return answer
 
 
 def garbage_json(after: int = 2) -> Behaviour:
-    return _then(b'data: {"choices": [{"del\n\n', DONE, after=after)
+    return _then(lambda exchange: b'data: {"choices": [{"del\n\n' + exchange.say.done, after=after)
 
 
-def error_event(error: object, after: int = 2) -> Behaviour:
-    return _then(event({"error": error}), after=after)
+def error_event(error: object = None, after: int = 2) -> Behaviour:
+    """None: that the provider is overloaded."""
+
+    async def answer(exchange: Exchange) -> None:
+        told = exchange.say.overload if error is None else error
+        if not _streams(exchange):
+            body = {"type": "error", "error": told}
+            await exchange.respond(200, orjson.dumps(body))
+            return
+        await _begin(exchange, after)
+        await exchange.write(exchange.say.error(told))
+        await exchange.end()
+
+    return answer
 
 
 async def garbage(exchange: Exchange) -> None:
@@ -132,11 +201,12 @@ def huge_line(after: int = 0, *, size: int = 50 * 1024 * 1024) -> Behaviour:
 
     async def answer(exchange: Exchange) -> None:
         await _begin(exchange, after)
-        await exchange.write(b'data: {"choices":[{"index":0,"delta":{"content":"')
+        before, behind = exchange.say.huge
+        await exchange.write(before)
         piece = b"x" * 65_536
         for _ in range(size // len(piece)):
             await exchange.write(piece)
-        await exchange.write(b'"},"finish_reason":"stop"}]}\n\n')
+        await exchange.write(behind)
         await exchange.end()
 
     return answer
@@ -144,26 +214,34 @@ def huge_line(after: int = 0, *, size: int = 50 * 1024 * 1024) -> Behaviour:
 
 def bytewise(*payloads: object) -> Behaviour:
     """Every byte in a chunk of its own, so also within characters and line ends."""
-    said = payloads or (chunk({"content": "Grüße, 世界 🌍"}), chunk(finish="stop"))
 
     async def answer(exchange: Exchange) -> None:
-        exchange.start()
-        for byte in sse(*said).replace(b"\n", b"\r\n"):
+        say, text = exchange.say, "Grüße, 世界 🌍"
+        if payloads:
+            said = sse(*payloads)
+        elif _streams(exchange):
+            said = say.opening() + say.word(text) + say.ending("stop", None) + say.done
+        else:
+            said = say.whole([text], [], "stop", _USAGE)
+        exchange.start(headers=None if _streams(exchange) else _JSON)
+        for byte in said.replace(b"\n", b"\r\n"):
             await exchange.write(bytes([byte]))
         await exchange.end()
 
     return answer
 
 
-def cut_tool_call(*, end: bool = False) -> Behaviour:
-    """A call whose arguments break off; `end` closes the body in good order."""
-    function = {"name": "transfer", "arguments": '{"amount": 1'}
-    piece = {"index": 0, "id": "call_1", "type": "function", "function": function}
+def cut_tool_call(*, end: bool = False, finish: str | None = None) -> Behaviour:
+    """A call whose arguments break off; `end` closes the body in good order, and `finish` says
+    that this was all."""
 
     async def answer(exchange: Exchange) -> None:
         await _begin(exchange, 0)
-        await exchange.write(event(chunk({"tool_calls": [piece]})))
-        await exchange.end() if end else exchange.close()
+        if _streams(exchange):
+            await exchange.write(exchange.say.half_call())
+        if finish:
+            await exchange.write(exchange.say.ending(finish, None) + exchange.say.done)
+        await exchange.end() if end or finish else exchange.close()
 
     return answer
 
@@ -175,6 +253,8 @@ BY_NAME: dict[str, Behaviour] = {
     "busy": busy,
     "slow-headers": slow_headers,
     "silent-headers": silent_headers,
+    "pings-only": pings_only,
+    "never-ending": never_ending,
     "stall": stall(),
     "cut": cut(),
     "reset": reset(),
@@ -182,7 +262,7 @@ BY_NAME: dict[str, Behaviour] = {
     "no-done": no_done(),
     "garbage": garbage,
     "garbage-json": garbage_json(),
-    "error-event": error_event({"message": "overloaded", "code": "server_error"}),
+    "error-event": error_event(),
     "huge-line": huge_line(),
     "bytewise": bytewise(),
     "redirect": redirect("http://127.0.0.1:9/v1/chat/completions"),
@@ -195,6 +275,7 @@ def _said(request: dict[str, Any]) -> str:
 
 
 def asked_for(request: dict[str, Any]) -> Behaviour | None:
+    """`request` in OpenAI's terms."""
     model = re.fullmatch(r"fault-([a-z0-9-]+)", request.get("model", ""))
     said = model or re.search(r"\bfault:([a-z0-9-]+)", _said(request))
     if not said:

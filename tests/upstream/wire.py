@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from tests.upstream.dialects import dialect_of
+
 if TYPE_CHECKING:
     from tests.upstream.server import FakeUpstream
 
@@ -20,6 +22,8 @@ class Recorded:
 
     method: str
     path: str
+    """Without the query."""
+    query: str
     headers: dict[str, str]
     """Names in lower case."""
     body: bytes
@@ -46,6 +50,12 @@ class Exchange:
         self._chunked = False
         self.request = request
         self.upstream = upstream
+        self.say = dialect_of(request.path)
+
+    @property
+    def asked(self) -> Any:  # noqa: ANN401 - JSON is anything
+        """The request in OpenAI's terms, whatever the wire."""
+        return self.say.asked(self.json)
 
     @property
     def json(self) -> Any:  # noqa: ANN401 - JSON is anything
@@ -169,7 +179,8 @@ class Connection(asyncio.Protocol):
         if len(rest) < length:
             return
         self._buffer = rest[length:]
-        request = Recorded(method, path, headers, rest[:length], self._number)
+        path, _, query = path.partition("?")
+        request = Recorded(method, path, query, headers, rest[:length], self._number)
         self._request = request
         self._upstream.requests.append(request)
         self._upstream.arrived.set()

@@ -42,6 +42,19 @@ class CreateAgent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AssembleAgent:
+    """Make an agent of what it is to do, and callable at once as far as the actor's rights go.
+
+    Without a `template_id` the built-in template is chosen that fits: one that calls tools where
+    there are any.
+    """
+
+    actor: Principal
+    change: AgentChange
+    slug: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateAgent:
     actor: Principal
     agent: str

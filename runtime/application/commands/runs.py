@@ -16,6 +16,8 @@ class SessionRef:
     which the conversation with this agent begins when it is first used."""
     whole_history: bool = False
     """The caller always sends the conversation from its beginning: what it sends counts."""
+    unnamed: bool = False
+    """The caller gave no name, and this one is made up: the run is on record under the id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,8 @@ class ExecuteAgent:
     caller: Principal
     model: str
     """`support`, `support@v7`, `support@draft`, or an agent id."""
+    direct: bool = False
+    """`model` is no agent but a model of the model service, called as it is."""
     messages: Sequence[Message]
     options: GenerationOptions = field(default_factory=GenerationOptions)
     choices: int = 1

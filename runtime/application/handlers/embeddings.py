@@ -6,7 +6,7 @@ from runtime.application.commands.embeddings import Embed
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.quotas import Quotas
 from runtime.domain.errors import InvalidReference, InvalidValue, ModelNotFound
-from runtime.domain.services.models import EmbeddingCall, ModelService
+from runtime.domain.services.models import EmbeddingCall, ModelServices
 from runtime.domain.value_objects.embeddings import Embeddings, check_inputs, expected_tokens
 from runtime.domain.value_objects.identity import KeyScope
 
@@ -14,7 +14,7 @@ from runtime.domain.value_objects.identity import KeyScope
 @dataclass(frozen=True)
 class EmbedHandler:
     catalogue: AgentCatalogue
-    models: ModelService
+    models: ModelServices
     quotas: Quotas
 
     async def __call__(self, command: Embed) -> Embeddings:
@@ -22,9 +22,10 @@ class EmbedHandler:
         ModelUnpriced, and what a model call raises."""
         command.caller.require_scope(KeyScope.MODELS)
         check_inputs(command.inputs)
-        if not self.models.is_embedder(command.model):
+        models = self.models.of(command.caller.project_id)
+        if not models.is_embedder(command.model):
             await self._refuse_agent(command)
-        name = self.models.embedder(command.model)
+        name = models.embedder(command.model)
         grant = await self.quotas.admit(
             command.caller, None, tokens=lambda: expected_tokens(command.inputs)
         )
@@ -32,7 +33,7 @@ class EmbedHandler:
         try:
             self.quotas.check_price(grant, command.caller.project_id, name)
             call = EmbeddingCall(command.model, command.inputs, command.dimensions, command.user)
-            made = await self.models.embed(call)
+            made = await models.embed(call)
             used = made.usage.total_tokens
         finally:
             if grant:

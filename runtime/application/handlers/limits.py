@@ -97,7 +97,7 @@ class SetPriceHandler:
         )
         async with self.uow(actor.scope) as work:
             await work.prices.put(rule)
-            detail = _priced(command.price)
+            detail = priced(command.price)
             await work.audit.add(rule_entry("set_price", model, actor.user_id, actor, at, detail))
             await work.commit()
         return rule
@@ -179,5 +179,5 @@ def _detail(limits: Limits) -> Mapping[str, object]:
     }
 
 
-def _priced(price: Price) -> Mapping[str, object]:
+def priced(price: Price) -> Mapping[str, object]:
     return {name: str(value) for name, value in asdict(price).items()}

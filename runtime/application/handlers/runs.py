@@ -1,9 +1,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from runtime.application.commands.runs import ExecuteAgent
+from runtime.application.commands.runs import ExecuteAgent, SessionRef
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.completions import CompletionKeeper
+from runtime.application.services.direct import DirectModels
 from runtime.application.services.engine import Engine
 from runtime.application.services.execution import Execution
 from runtime.application.services.keepers import RunKeeper
@@ -17,11 +18,15 @@ class ExecuteAgentHandler:
     catalogue: AgentCatalogue
     engine: Engine
     turns: SessionTurns
+    direct: DirectModels
 
     async def __call__(self, command: ExecuteAgent, keepers: Sequence[RunKeeper] = ()) -> Execution:
-        """Raises ModelNotFound, what SessionTurns.begin raises for a turn of a session, and what
-        Engine.start raises. No unit of work is open after this."""
-        agent = await self.catalogue.resolve(command.model, command.caller)
+        """Raises ModelNotFound, what DirectModels.agent raises, what SessionTurns.begin raises for
+        a turn of a session, and what Engine.start raises. No unit of work is open after this."""
+        if command.direct:
+            agent = self.direct.agent(command.model or None, command.caller)
+        else:
+            agent = await self.catalogue.resolve(command.model, command.caller)
         if command.labels is not None:
             keepers = [*keepers, CompletionKeeper(agent, command)]
         if command.session is None:
@@ -39,6 +44,9 @@ class ExecuteAgentHandler:
             turn = await self.turns.begin(agent, command, lease.instance)
         finally:
             instances.release(lease)
-        execution = await self.engine.start(agent, turn.command, [*keepers, turn])
+        asked = turn.command
+        if asked.session and asked.session.unnamed:
+            asked = replace(asked, session=SessionRef(name=turn.session.id))
+        execution = await self.engine.start(agent, asked, [*keepers, turn])
         execution.session_id = turn.session.id
         return execution

@@ -47,7 +47,7 @@ class HealthQueries:
         actor.require_scope(KeyScope.SYSTEM)
         checks = {name: await self._checked(check) for name, check in self.checks.items()}
         return Health(
-            status=_worst([check.status for check in checks.values()]),
+            status=worst([check.status for check in checks.values()]),
             uptime_s=(self.now() - self.started_at).total_seconds(),
             started_at=self.started_at,
             checks=checks,
@@ -80,7 +80,7 @@ class HealthQueries:
             return RunTotals(0, 0, 0.0)
 
 
-def _worst(statuses: list[Status]) -> Status:
+def worst(statuses: list[Status]) -> Status:
     if "unhealthy" in statuses:
         return "unhealthy"
     return "degraded" if "degraded" in statuses else "healthy"

@@ -3,9 +3,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hmac import compare_digest
 from time import monotonic
 
+from runtime.application.services.single_flight import SingleFlight
+from runtime.domain.entities.keys import ApiKey
 from runtime.domain.errors import Unauthenticated
 from runtime.domain.events.base import Event
 from runtime.domain.repositories.keys import KeyRing
@@ -61,6 +64,8 @@ class CredentialAuthenticator(Authenticator):
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._changes = 0
         self._any_key = (False, 0.0)
+        self._finding: SingleFlight[tuple[int, str], ApiKey | None] = SingleFlight()
+        self._counting: SingleFlight[int, bool] = SingleFlight()
         self._uses: dict[KeyId, datetime] = {}
 
     async def authenticate(self, carried: Collection[str], *, from_here: bool) -> Principal:
@@ -114,7 +119,9 @@ class CredentialAuthenticator(Authenticator):
         return principal
 
     async def _by_key(self, text: KeyText) -> tuple[Principal, datetime | None]:
-        key = await self._keys.find(text.prefix)
+        # With the changes: what is being read may be from before a revocation.
+        flight = (self._changes, text.prefix)
+        key = await self._finding(flight, partial(self._keys.find, text.prefix))
         now = self._now()
         # Compared for an unknown prefix too, so that the time does not tell the known ones.
         digest = key.digest if key else ""
@@ -132,7 +139,7 @@ class CredentialAuthenticator(Authenticator):
         since = self._clock()
         if until <= since:
             changes = self._changes
-            found = await self._keys.any_live(self._now())
+            found = await self._counting(changes, partial(self._keys.any_live, self._now()))
             if changes == self._changes:
                 self._any_key = (found, since + FRESH_S)
         return found

@@ -1,7 +1,9 @@
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
+from runtime.application.services.single_flight import SingleFlight
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import ModelNotFound
 from runtime.domain.events.base import Event
@@ -24,6 +26,7 @@ class AgentCatalogue:
         self._clock = clock
         self._known: OrderedDict[Key, tuple[float, Agent]] = OrderedDict()
         self._changes = 0
+        self._finding: SingleFlight[tuple[int, Key], Agent | None] = SingleFlight()
 
     async def resolve(self, model: str, caller: Principal) -> Agent:
         """Raises InvalidReference, or ModelNotFound for what the caller may not call as for what
@@ -34,7 +37,7 @@ class AgentCatalogue:
         if known and known[0] > self._clock():
             agent: Agent | None = known[1]
         else:
-            agent = await self._find(key)
+            agent = await self._finding((self._changes, key), partial(self._find, key))
         if agent is None:
             raise ModelNotFound(model)
         exact = "@" in model or model == agent.id

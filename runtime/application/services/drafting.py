@@ -6,7 +6,7 @@ from runtime.application.commands.agents import AgentChange
 from runtime.application.services.config_secrets import ConfigSecrets, Place, kept, marks
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import InvalidValue
-from runtime.domain.services.models import ModelService
+from runtime.domain.services.models import ModelServices
 from runtime.domain.services.templates import CheckedConfig, TemplateCatalog, TemplateInfo
 from runtime.domain.value_objects.agents import AgentSpec, VersionType
 
@@ -22,7 +22,7 @@ class Drafting:
     """Raises TemplateNotFound, InvalidConfig, InvalidValue."""
 
     templates: TemplateCatalog
-    models: ModelService
+    models: ModelServices
     secrets: ConfigSecrets
 
     def new(self, change: AgentChange, place: Place) -> Drafted:
@@ -32,7 +32,7 @@ class Drafting:
             raise InvalidValue("A template is required.", param="template_id")
         info = self.templates.get(change.template_id, change.template_version)
         checked = self.templates.check(info.ref, change.config or {}, change.blanks)
-        self.models.check(change.model)
+        self.models.of(place.project_id).check(change.model)
         config, secrets = self.secrets.seal(checked, place)
         spec = AgentSpec(
             name=change.name,
@@ -68,7 +68,7 @@ class Drafting:
         checked = self._configured(target, before, change, replace_config)
         config, secrets = self.secrets.seal(checked, place, marks(opened, spec))
         if change.model is not None:
-            self.models.check(change.model)
+            self.models.of(place.project_id).check(change.model)
         new = replace(
             spec,
             name=change.name if change.name is not None else spec.name,

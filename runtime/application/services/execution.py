@@ -15,6 +15,9 @@ from runtime.domain.value_objects.ids import RunId, SessionId
 if TYPE_CHECKING:
     from runtime.application.services.engine import ActiveRun
 
+PATIENCE_S = 15.0
+"""A stream that says nothing for this long is begun all the same: proxies give up soon."""
+
 Indexed = tuple[int, Sequence[RunEvent]]
 """Events of one choice, in order."""
 
@@ -43,7 +46,7 @@ class Execution:
         """Of the runs that have ended."""
         return [run.record for run in self._runs if run.record]
 
-    async def ready(self, within_s: float) -> None:
+    async def ready(self, within_s: float = PATIENCE_S) -> None:
         """Wait for the first output, but no longer than `within_s`: until then a failure is
         still a refusal. Raises what the run failed with."""
         until = monotonic() + within_s

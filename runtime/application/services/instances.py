@@ -3,13 +3,16 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
+from runtime.application.services.single_flight import SingleFlight
 from runtime.domain.entities.agents import Agent
 from runtime.domain.services.executor import AgentExecutor, AgentInstance
 
 logger = logging.getLogger(__name__)
-Key = tuple[str, str, int]
+Key = tuple[str, str, str, int]
+"""Agent id, project, content hash, generation of its template."""
 
 
 @dataclass(slots=True)
@@ -40,7 +43,7 @@ class InstanceCache:
         self._clock = clock
         self._entries: OrderedDict[Key, Lease] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
-        self._building: dict[Key, asyncio.Task[AgentInstance]] = {}
+        self._building: SingleFlight[Key, AgentInstance] = SingleFlight()
         self.hits = self.misses = self.builds = self.failed_builds = self.evictions = 0
 
     def __len__(self) -> int:
@@ -48,13 +51,15 @@ class InstanceCache:
 
     async def lease(self, agent: Agent) -> Lease:
         """Raises what AgentExecutor.build raises; a failure is not remembered."""
-        key = (agent.id, agent.spec.content_hash, self._executor.generation(agent))
+        spec = agent.spec
+        generation = self._executor.generation(agent)
+        key = (agent.id, agent.project_id, spec.content_hash, generation)
         entry = self._entries.get(key)
         if entry is not None:
             self.hits += 1
         else:
             self.misses += 1
-            instance = await self._built(key, agent)
+            instance = await self._building(key, partial(self._build, agent))
             entry = self._entries.get(key)
             if entry is None:
                 entry = Lease(instance, key, 0, self._clock())
@@ -87,15 +92,6 @@ class InstanceCache:
         for entry in list(self._entries.values()):
             self._evict(entry)
         await asyncio.gather(*self._closing)
-
-    async def _built(self, key: Key, agent: Agent) -> AgentInstance:
-        """One build however many ask; a caller that leaves does not stop it for the others."""
-        task = self._building.get(key)
-        if task is None:
-            task = asyncio.create_task(self._build(agent))
-            self._building[key] = task
-            task.add_done_callback(lambda _: self._building.pop(key, None))
-        return await asyncio.shield(task)
 
     async def _build(self, agent: Agent) -> AgentInstance:
         self.builds += 1

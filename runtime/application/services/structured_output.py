@@ -24,7 +24,7 @@ from runtime.domain.events.runs import (
     ToolCalled,
 )
 from runtime.domain.services.executor import AgentInstance, Emit, RunInput
-from runtime.domain.services.models import ModelCall, ModelFinished, ModelService
+from runtime.domain.services.models import ModelCall, ModelFinished, ModelService, ModelServices
 from runtime.domain.services.schemas import AnswerSchema, SchemaCompiler
 from runtime.domain.value_objects.chat import (
     ChatRole,
@@ -42,7 +42,7 @@ _MOST_OPENINGS = 50
 
 @dataclass(frozen=True)
 class StructuredOutput:
-    models: ModelService
+    models: ModelServices
     schemas: SchemaCompiler
 
     def asked(
@@ -60,7 +60,8 @@ class StructuredOutput:
             if fixed is None:
                 raise
             raise ExecutionFailed(f"The agent's own response_format is wrong: {error}") from error
-        return ShapedRun(self.models, agent.spec.model, instance, form, schema)
+        models = self.models.of(agent.project_id)
+        return ShapedRun(models, agent.spec.model, instance, form, schema)
 
     def _schema(self, form: Mapping[str, Any]) -> AnswerSchema:
         if form["type"] == "json_object":

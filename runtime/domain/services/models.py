@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from runtime.domain.errors import DomainError
 from runtime.domain.events.runs import (
     AnnotationsAdded,
     ReasoningDelta,
@@ -12,8 +13,16 @@ from runtime.domain.events.runs import (
     ToolCallDelta,
     UsageReported,
 )
-from runtime.domain.value_objects.chat import FinishReason, GenerationOptions, Message
+from runtime.domain.value_objects.chat import (
+    NO_USAGE,
+    FinishReason,
+    GenerationOptions,
+    Message,
+    Usage,
+)
 from runtime.domain.value_objects.embeddings import EmbeddingInput, Embeddings
+from runtime.domain.value_objects.ids import ProjectId
+from runtime.domain.value_objects.providers import BreakerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +100,66 @@ class ModelService(Protocol):
         """Whether the model can't but keep to the format; others are asked for it in words."""
 
 
+class ModelServices(Protocol):
+    """The model service as each project has it: the operator's providers and its own."""
+
+    def of(self, project: ProjectId) -> ModelService: ...
+
+    async def probe(self, project: ProjectId, model: str) -> "Probed":
+        """One short call of exactly this model (`provider/name`, or a provider's id) as it is
+        stored now, past its breaker and without its fallbacks, though it is disabled. Nothing is
+        raised for what the provider does wrong. Raises InvalidValue where no provider serves it,
+        DatabaseUnavailable."""
+
+    def health(self, project: ProjectId) -> Sequence["ProviderHealth"]:
+        """From the calls so far; nobody is called for it."""
+
+
+HealthStatus = Literal["healthy", "degraded", "unhealthy", "disabled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The outcome of a test call."""
+
+    provider: str
+    model: str
+    """The provider's own name of it."""
+    latency_ms: float
+    error: DomainError | None = None
+    """What it failed with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelHealth:
+    """What is known of one model from its calls in this process."""
+
+    model: str
+    """`provider/name`."""
+    breaker: BreakerState = "closed"
+    requests: int = 0
+    errors: int = 0
+    fallbacks: int = 0
+    """Calls that another model answered instead."""
+    active: int = 0
+    first_token_ms: Mapping[str, float] = field(default_factory=dict)
+    """`p50`, `p95` and `p99` of the latest calls."""
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    usage: Usage = NO_USAGE
+    last_error: str | None = None
+    """Its code."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderHealth:
     provider: str
-    status: Literal["healthy", "degraded"]
-    """Degraded: its most recent call failed."""
+    status: HealthStatus
+    """Degraded: the most recent call of one of its models failed. Unhealthy: every model that was
+    called is left alone by its breaker."""
+    type: str = ""
+    models: Sequence[ModelHealth] = ()
+    """Those that were called."""
+    active: int = 0
+    """Calls that go on."""
+    project: ProjectId | None = None
+    """None: the operator's, for every project."""

@@ -59,6 +59,9 @@ class Monitor(Protocol):
     def embedding_call(self, provider: str, model: str) -> CallWatch:
         """The model's name is the caller's, and may be of none."""
 
+    def fell_back(self, provider: str, model: str, error: DomainError) -> None:
+        """A call that another model is asked to answer, and why."""
+
     def refused(self, agent: Agent, error: DomainError) -> None:
         """A run that did not begin."""
 
@@ -92,6 +95,8 @@ class Unwatched(Monitor):
 
     def embedding_call(self, provider: str, model: str) -> CallWatch:
         return _UNWATCHED_CALL
+
+    def fell_back(self, provider: str, model: str, error: DomainError) -> None: ...
 
     def refused(self, agent: Agent, error: DomainError) -> None: ...
 

@@ -6,8 +6,10 @@ from runtime.domain.events.base import Event
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
+from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
@@ -27,6 +29,7 @@ class UnitOfWork(Protocol):
     audit: AuditRepository
     keys: ApiKeyRepository
     runs: RunRepository
+    feedback: FeedbackRepository
     sessions: SessionRepository
     completions: CompletionRepository
     responses: ResponseRepository
@@ -34,6 +37,7 @@ class UnitOfWork(Protocol):
     limits: LimitRepository
     prices: PriceRepository
     usage: UsageRepository
+    providers: ProviderRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

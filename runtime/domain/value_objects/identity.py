@@ -28,6 +28,7 @@ class KeyScope(StrEnum):
     REVIEW = "review"
     RUNS_READ = "runs:read"
     KEYS = "keys"
+    PROVIDERS = "providers"
     SYSTEM = "system"
 
 
@@ -72,6 +73,12 @@ class Principal:
 
     def has(self, role: Role) -> bool:
         return role is Role.VIEWER or role in self.roles or Role.ADMIN in self.roles
+
+    @property
+    def publishes_alone(self) -> bool:
+        """Whether what they make needs nobody else's eyes."""
+        reviews = self.limited_to is None or KeyScope.REVIEW in self.limited_to
+        return self.may_self_approve and self.has(Role.REVIEWER) and reviews
 
     def require(self, role: Role, to: str) -> None:
         """Raises Forbidden."""

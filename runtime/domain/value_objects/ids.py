@@ -14,6 +14,7 @@ SessionId = NewType("SessionId", str)
 ItemId = NewType("ItemId", str)
 ResponseId = NewType("ResponseId", str)
 CompletionId = NewType("CompletionId", str)
+ProviderId = NewType("ProviderId", str)
 ProjectId = NewType("ProjectId", str)
 UserId = NewType("UserId", str)
 

@@ -38,8 +38,8 @@ class Credential:
     value: str = field(repr=False)
 
     def fits(self, target: Target) -> bool:
-        """Over https only, except to an address that the operator's settings name."""
-        return target.origin == self._origin() and (target.own or target.url.scheme == "https")
+        """Over https only, except to an address that an operator's setting names."""
+        return target.origin == self._origin() and (target.named or target.url.scheme == "https")
 
     def _origin(self) -> tuple[str, int]:
         url = URL(f"https://{self.host}")
@@ -165,7 +165,7 @@ class EgressClient:
 
 
 class Endpoint:
-    """One checked address with its headers; what is sent here goes nowhere else."""
+    """One checked origin with its headers; what is sent here goes nowhere else."""
 
     def __init__(
         self, client: EgressClient, target: Target, headers: Mapping[str, str], connect_s: float
@@ -176,14 +176,21 @@ class Endpoint:
         self._connect_s = connect_s
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Redirects are answers like others. Raises EgressRefused, and what aiohttp raises."""
+    async def post(
+        self, body: bytes, headers: Mapping[str, str], url: URL | None = None
+    ) -> aiohttp.ClientResponse:
+        """To `url`, if it is given: another path of the same origin.
+
+        Redirects are answers like others. Raises EgressRefused, and what aiohttp raises.
+        """
+        if url is not None and url.origin() != self._url.origin():
+            raise EgressRefused(url.host or "", "it is not where this endpoint is.")
         if self._session is None:
             self._session = self._client.session(self._connect_s, self._headers)
         # A large body is read in pieces: in one it would hold the loop, and aiohttp warns of it.
         data = BytesIO(body) if len(body) > LARGEST_PIECE else body
         return await self._session.post(
-            self._url, data=data, headers=headers, allow_redirects=False
+            url or self._url, data=data, headers=headers, allow_redirects=False
         )
 
     async def aclose(self) -> None:

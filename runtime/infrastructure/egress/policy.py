@@ -8,6 +8,7 @@ from yarl import URL
 
 from runtime.domain.errors import EgressRefused, InvalidValue
 from runtime.infrastructure.egress.addresses import (
+    Address,
     Network,
     Reach,
     address_of,
@@ -37,8 +38,8 @@ class Target:
     url: URL
     host: str
     port: int
-    own: bool
-    """The operator's own setting names it."""
+    named: bool
+    """An operator's setting names it, as a provider's address or as one that may be called."""
 
     @property
     def origin(self) -> tuple[str, int]:
@@ -52,10 +53,28 @@ class _Rule:
     network: Network | None = None
     port: int | None = None
 
+    @property
+    def below(self) -> bool:
+        return self.host.startswith(".")
+
     def names(self, host: str, port: int) -> bool:
         if self.network is not None or self.port not in (None, port):
             return False
-        return host.endswith(self.host) if self.host.startswith(".") else host == self.host
+        return host.endswith(self.host) if self.below else host == self.host
+
+    def holds(self, address: Address, port: int) -> bool:
+        network = self.network
+        return (
+            network is not None
+            and self.port in (None, port)
+            and address.version == network.version
+            and address in network
+        )
+
+    def covers(self, host: str, port: int) -> bool:
+        """As it is written, before any name is resolved."""
+        address = address_of(host)
+        return self.names(host, port) or (address is not None and self.holds(address, port))
 
 
 class EgressPolicy:
@@ -88,9 +107,8 @@ class EgressPolicy:
             raise EgressRefused(host, why)
         if address_of(host) is not None and not self.permits(host, port, host):
             raise refused(host)
-        return Target(
-            parsed.with_host(host) if host != parsed.raw_host else parsed, host, port, own
-        )
+        url = parsed.with_host(host) if host != parsed.raw_host else parsed
+        return Target(url, host, port, named=own or self._is_named(host, port))
 
     def follow(self, target: Target, location: str) -> Target:
         """A redirect's target. Raises EgressRefused."""
@@ -105,33 +123,20 @@ class EgressPolicy:
         reached = reach(found)
         if reached is Reach.PUBLIC:
             return True
-        if any(
-            rule.network is not None
-            and rule.port in (None, port)
-            and found.version == rule.network.version
-            and found in rule.network
-            for rule in self._rules
-        ):
+        if any(rule.holds(found, port) for rule in self._rules):
             return True
         return reached is Reach.INTERNAL and any(rule.names(host, port) for rule in self._rules)
+
+    def _is_named(self, host: str, port: int) -> bool:
+        """By itself: whoever allows all names below a suffix has not seen each of them."""
+        return any(rule.covers(host, port) and not rule.below for rule in self._rules)
 
     def _port_open(self, host: str, port: int) -> bool:
         if port in _WEB_PORTS or (host, port) in self._own:
             return True
         if port >= _FIRST_UNPRIVILEGED and port not in _OTHER_SERVICES:
             return True
-        address = address_of(host)
-        return any(
-            rule.names(host, port)
-            or (
-                address is not None
-                and rule.network is not None
-                and rule.network.version == address.version
-                and address in rule.network
-            )
-            for rule in self._rules
-            if rule.port == port
-        )
+        return any(rule.port == port and rule.covers(host, port) for rule in self._rules)
 
 
 def refused(host: str) -> EgressRefused:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 from runtime.infrastructure import frameworks
 from runtime.infrastructure.frameworks.executor import FrameworkExecutor
@@ -68,12 +69,31 @@ def register_entry_points(registry: TemplateRegistry) -> None:
             registry.report(source, _reason(error))
 
 
-class TemplateFolder:
-    """Keeps the registry in step with one folder."""
+class Shelf(Protocol):
+    """Takes classes of another kind that a folder's files define beside their templates."""
 
-    def __init__(self, path: Path, registry: TemplateRegistry) -> None:
+    @property
+    def kind(self) -> type: ...
+
+    def check(self, source: str, found: Sequence[type]) -> None:
+        """Raises ValueError when a class is not usable."""
+
+    def put(self, source: str, found: Sequence[type]) -> None:
+        """What `source` defines now, which was checked, in place of what it did before."""
+
+    def drop(self, source: str) -> None:
+        """`source` is gone."""
+
+
+class TemplateFolder:
+    """Keeps the registry, and the shelves, in step with one folder."""
+
+    def __init__(
+        self, path: Path, registry: TemplateRegistry, shelves: Sequence[Shelf] = ()
+    ) -> None:
         self.path = path.resolve()
         self._registry = registry
+        self._shelves = shelves
         self._digests: dict[str, str] = {}
         self._modules = f"agent_templates_{hashlib.sha256(str(self.path).encode()).hexdigest()[:8]}"
 
@@ -88,6 +108,8 @@ class TemplateFolder:
         for gone in self._digests.keys() - units.keys():
             del self._digests[gone]
             self._registry.unregister(gone)
+            for shelf in self._shelves:
+                shelf.drop(gone)
         for name, path in units.items():
             digest = helpers + self._digest_of([path])
             if self._digests.get(name) != digest:
@@ -114,7 +136,11 @@ class TemplateFolder:
         try:
             with _uncached():
                 module = _import_file(module_name, path)
-            self._registry.register(list(_own_classes(module, module_name)), name)
+            for shelf in self._shelves:
+                shelf.check(name, _own_classes(module, module_name, shelf.kind))
+            self._registry.register(_own_classes(module, module_name, BaseAgentTemplate), name)
+            for shelf in self._shelves:
+                shelf.put(name, _own_classes(module, module_name, shelf.kind))
             logger.info("templates of %s loaded", name)
         # Whatever a template file does, even sys.exit(), is its own problem.
         except BaseException as error:
@@ -201,19 +227,20 @@ def _classes(module: ModuleType, base: type) -> Iterator[type]:
             yield value
 
 
-def _own_classes(module: ModuleType, name: str) -> Iterator[Template]:
-    """Templates of a unit: a package may define them in its submodules and import them."""
-    seen = set()
-    for value in vars(module).values():
+def _own_classes(module: ModuleType, name: str, base: type) -> list[type]:
+    """Concrete subclasses of `base` that a unit defines: a package may do so in its submodules
+    and import them."""
+    found = (
+        value
+        for value in vars(module).values()
         if (
             isinstance(value, type)
-            and issubclass(value, BaseAgentTemplate)
+            and issubclass(value, base)
             and (value.__module__ == name or value.__module__.startswith(f"{name}."))
             and not inspect.isabstract(value)
-            and value not in seen
-        ):
-            seen.add(value)
-            yield value
+        )
+    )
+    return list(dict.fromkeys(found))
 
 
 def _reason(error: BaseException) -> str:

@@ -5,13 +5,14 @@ import logging
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import DomainError, ExecutionFailed
 from runtime.domain.services.executor import AgentExecutor, AgentInstance
+from runtime.domain.services.models import ModelServices
+from runtime.domain.services.tools import ToolService
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.redaction import redacted
 from runtime.templates.base import BaseAgentTemplate, Services
@@ -49,12 +50,14 @@ class TemplateExecutor(AgentExecutor):
     def __init__(
         self,
         registry: TemplateRegistry,
-        services: Services,
+        models: ModelServices,
+        tools: ToolService,
         executors: Mapping[str, FrameworkExecutor],
         secrets: ConfigSecrets,
     ) -> None:
         self._registry = registry
-        self._services = services
+        self._models = models
+        self._tools = tools
         self._executors = executors
         self._secrets = secrets
         self._in_process = InProcessExecutor()
@@ -66,7 +69,9 @@ class TemplateExecutor(AgentExecutor):
         template = self._registry.entry(agent.spec.template).template
         executor = self._executors.get(template.framework, self._in_process)
         opened = self._secrets.open(agent)
-        services = replace(self._services, config_of=lambda _: opened.config)
+        services = Services(
+            self._models.of(agent.project_id), self._tools, config_of=lambda _: opened.config
+        )
         forget = redacted.know(opened.texts.values())
         try:
             instance = await executor.create_instance(agent, template, services)

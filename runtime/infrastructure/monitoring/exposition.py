@@ -1,7 +1,7 @@
 """The text of `/metrics`: what was counted, and what the parts are like at that moment."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,9 +13,13 @@ from runtime.application.services.admission import Admission
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
 from runtime.application.services.session_holds import SessionDesk
-from runtime.domain.services.models import ProviderHealth
+from runtime.domain.services.models import ModelHealth, ProviderHealth
 from runtime.domain.services.templates import TemplateCatalog
+from runtime.domain.value_objects.providers import BreakerState
 
+MOST_VALUES = 200
+"""Models of one provider that have a gauge of their own."""
+_BREAKER: Mapping[BreakerState, float] = {"closed": 0, "half_open": 0.5, "open": 1}
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPEN_METRICS = "application/openmetrics-text"
 
@@ -26,11 +30,18 @@ class Present:
     instances: InstanceCache
     recorder: RunRecorder
     sessions: SessionDesk
+    connections: Sized
     templates: TemplateCatalog
     providers: Callable[[], Sequence[ProviderHealth]]
 
     def __call__(self) -> Sequence[Metric]:
-        return [*self._runs(), *self._instances(), *self._records(), *self._templates()]
+        return [
+            *self._runs(),
+            *self._providers(),
+            *self._instances(),
+            *self._records(),
+            *self._templates(),
+        ]
 
     def _runs(self) -> Iterator[Metric]:
         admission = self.admission
@@ -40,6 +51,8 @@ class Present:
             "Sessions with a turn that goes on.",
             value=self.sessions.active,
         )
+        open_ = len(self.connections)
+        yield _gauge("websocket_connections", "WebSockets that are open.", open_)
         limits = GaugeMetricFamily(
             "agent_runtime_admission_limit", "Most runs at once.", labels=["of"]
         )
@@ -47,14 +60,23 @@ class Present:
         limits.add_metric(["agent"], admission.agent_limit)
         yield limits
         yield _gauge("draining", "1: no new runs are taken.", not admission.open)
-        healthy = GaugeMetricFamily(
-            "agent_runtime_provider_healthy",
-            "0: the provider's most recent call failed.",
-            labels=["provider"],
+
+    def _providers(self) -> Iterator[Metric]:
+        healthy = _labelled("provider_healthy", "0: not healthy.", "project", "provider")
+        active = _labelled("provider_active_calls", "Calls that go on.", "project", "provider")
+        breaker = _labelled(
+            "model_breaker_open",
+            "1: the model is left alone, 0.5: one call may try it, 0: it is called.",
+            "project",
+            "model",
         )
         for each in self.providers():
-            healthy.add_metric([each.provider], each.status == "healthy")
-        yield healthy
+            project = each.project or ""
+            healthy.add_metric([project, each.provider], each.status == "healthy")
+            active.add_metric([project, each.provider], each.active)
+            for model in filter(_is_real, each.models[:MOST_VALUES]):
+                breaker.add_metric([project, model.model], _BREAKER[model.breaker])
+        yield from (healthy, active, breaker)
 
     def _instances(self) -> Iterator[Metric]:
         cache = self.instances
@@ -88,6 +110,16 @@ class Present:
 
 def _gauge(name: str, about: str, value: float) -> Metric:
     return GaugeMetricFamily(f"agent_runtime_{name}", about, value=value)
+
+
+def _is_real(model: ModelHealth) -> bool:
+    """Callers may write any name: one that nothing ever came of gets no label."""
+    answered = model.requests - model.errors - model.active
+    return answered > 0 or model.breaker != "closed"
+
+
+def _labelled(name: str, about: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"agent_runtime_{name}", about, labels=labels)
 
 
 def _counter(name: str, about: str, value: float) -> Metric:

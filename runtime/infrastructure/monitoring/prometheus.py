@@ -101,6 +101,9 @@ class PrometheusMonitor(Unwatched):
     def embedding_call(self, provider: str, model: str) -> CallWatch:
         return _EmbeddingCount(self, provider, model)
 
+    def fell_back(self, provider: str, model: str, error: DomainError) -> None:
+        self._fallbacks.labels(self._models(f"{provider}/{model}"), error.code).inc()
+
     def refused(self, agent: Agent, error: DomainError) -> None:
         self._refusals.labels(self._agents(str(agent.slug)), error.code).inc()
         if isinstance(error, LimitReached | BudgetExhausted):
@@ -196,6 +199,13 @@ class PrometheusMonitor(Unwatched):
         )
         self._retries = self._counter(
             "agent_runtime_model_retries_total", "Repeated attempts.", "provider"
+        )
+        self._fallbacks = self._counter(
+            "agent_runtime_model_fallbacks_total",
+            "Calls that another model was asked to answer, by the code of what the model failed "
+            "with.",
+            "model",
+            "reason",
         )
         self._tokens = self._counter(
             "agent_runtime_tokens_total",

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Optional
 
+from runtime.application.services.run_statistics import RunStatistics
 from runtime.domain.errors import InvalidValue
 from runtime.domain.services.monitor import Monitor
 from runtime.infrastructure.monitoring.log import RunLog
@@ -26,8 +27,11 @@ def tracing(endpoint: str) -> Optional["Tracing"]:
     return Tracing(endpoint)
 
 
-def monitor(metrics: PrometheusMonitor, traces: Optional["Tracing"]) -> Monitor:
-    return Monitors([RunLog(), metrics, traces] if traces else [RunLog(), metrics])
+def monitor(
+    metrics: PrometheusMonitor, statistics: RunStatistics, traces: Optional["Tracing"]
+) -> Monitor:
+    always: list[Monitor] = [RunLog(), metrics, statistics]
+    return Monitors([*always, traces] if traces else always)
 
 
 class RequestWatch:

@@ -28,6 +28,10 @@ class Monitors(Monitor):
     def embedding_call(self, provider: str, model: str) -> CallWatch:
         return _Calls([each.embedding_call(provider, model) for each in self._monitors])
 
+    def fell_back(self, provider: str, model: str, error: DomainError) -> None:
+        for each in self._monitors:
+            each.fell_back(provider, model, error)
+
     def refused(self, agent: Agent, error: DomainError) -> None:
         for each in self._monitors:
             each.refused(agent, error)

@@ -30,6 +30,7 @@ from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.services.monitor import CallEnd, CallWatch, RunWatch, Unwatched
 from runtime.domain.value_objects.chat import GenerationOptions, Usage
 from runtime.domain.value_objects.ids import RunId
+from runtime.monitoring import TRACER
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Tracing(Unwatched):
             },
         )
         context.attach(trace.set_span_in_context(span))
+        TRACER.set(self._tracer)
         ids = span.get_span_context()
         bind_contextvars(
             trace_id=format_trace_id(ids.trace_id), span_id=format_span_id(ids.span_id)

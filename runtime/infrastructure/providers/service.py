@@ -1,284 +1,273 @@
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+"""The model service: from the name of a model to its answer, whatever its providers do.
+
+The one place where a call is repeated, passed on to another model, or not made at all.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import perf_counter
 
 import stamina
 import stamina.instrumentation
 
 from runtime.domain.errors import (
+    CircuitOpen,
     DomainError,
     EmbeddingModelNotFound,
+    Invalid,
     InvalidValue,
+    ModelDisabled,
+    ProviderSaturated,
     UpstreamFailed,
     UpstreamRateLimited,
     UpstreamTimeout,
 )
-from runtime.domain.events.runs import (
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-    ToolCallDelta,
-    UsageReported,
-)
-from runtime.domain.services.metering import METER
+from runtime.domain.events.base import Event
+from runtime.domain.events.runs import TextDelta, UsageReported
 from runtime.domain.services.models import (
     EmbeddingCall,
     ModelCall,
     ModelEvent,
     ModelFinished,
+    ModelService,
+    ModelServices,
+    Probed,
     ProviderHealth,
 )
-from runtime.domain.services.monitor import UNWATCHED, CallEnd, Monitor
-from runtime.domain.value_objects.chat import NO_USAGE, Usage, estimated_tokens
+from runtime.domain.services.monitor import UNWATCHED, Monitor
 from runtime.domain.value_objects.embeddings import Embeddings
-from runtime.infrastructure.providers.base import EmbeddingProvider, Provider
+from runtime.domain.value_objects.ids import ProjectId
+from runtime.infrastructure.providers.attempts import Attempts, OneCall, size_of, unfinished
+from runtime.infrastructure.providers.base import EmbeddingProvider
+from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.formats import put_into_words
+from runtime.infrastructure.providers.live import LiveModel, kept
+from runtime.infrastructure.providers.probe import probe
 
-PATIENCE_S = 10.0
-"""A provider that asks to wait longer is not waited for: the caller decides."""
-_LONGEST_BACKOFF_S = 5.0
-_FAULTS_OF_PROVIDER = (UpstreamFailed, UpstreamTimeout, UpstreamRateLimited)
+_PASSED_ON = (
+    UpstreamFailed,
+    UpstreamTimeout,
+    UpstreamRateLimited,
+    CircuitOpen,
+    ProviderSaturated,
+)
+"""What another model may do better; what the provider finds wrong with the request is not."""
 
 
-class PooledModelService:
-    """Finds the provider of a model, and is the one place where a model call is repeated."""
+class PooledModelServices(ModelServices):
+    """One for the process; `of` is a project's view of it."""
 
     def __init__(
-        self,
-        providers: Sequence[Provider],
-        default_model: str,
-        *,
-        attempts: int = 3,
-        backoff_s: float = 0.2,
-        monitor: Monitor = UNWATCHED,
+        self, directory: Directory, *, backoff_s: float = 0.2, monitor: Monitor = UNWATCHED
     ) -> None:
-        """`backoff_s` is the first wait, doubled every time; up to twice as long by jitter.
-
-        Raises InvalidValue when no provider serves `default_model`.
-        """
+        """`backoff_s` is the first wait, doubled every time; up to twice as long by jitter."""
         # Stamina's own hooks write a warning a retry and register process-wide counters.
         stamina.instrumentation.set_on_retry_hooks(())
-        self._providers = {provider.name: provider for provider in providers}
-        self._default_model = default_model
-        self._attempts = attempts
-        self._backoff_s = backoff_s
+        self._directory = directory
+        self._attempts = Attempts(backoff_s)
         self._monitor = monitor
-        self._failing: set[str] = set()
-        self.check(None)
 
-    def check(self, model: str | None) -> None:
-        self._resolve(model)
+    def of(self, project: ProjectId) -> "ProjectModels":
+        return ProjectModels(project, self._directory, self._attempts, self._monitor)
 
-    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
-        provider, _ = self._resolve(model)
-        return response_format.get("type") in provider.formats
+    async def probe(self, project: ProjectId, model: str) -> Probed:
+        # Another replica may have changed it just now.
+        await self._directory.load()
+        tried = self._directory.model(project, model)
+        with kept([tried]):
+            return await probe(tried)
 
-    def health(self) -> list[ProviderHealth]:
-        return [
-            ProviderHealth(name, "degraded" if name in self._failing else "healthy")
-            for name in self._providers
-        ]
+    def health(self, project: ProjectId) -> list[ProviderHealth]:
+        return [each.health() for each in self._directory.providers(project)]
+
+    def every_health(self) -> list[ProviderHealth]:
+        """Of every project's providers."""
+        return [each.health() for each in self._directory.every_provider]
+
+    async def start(self) -> None:
+        """Raises what Directory.start raises."""
+        await self._directory.start()
+
+    async def reload(self, _: Event | None = None) -> None:
+        """A provider was registered, changed or removed. Raises DatabaseUnavailable."""
+        await self._directory.load()
 
     async def aclose(self) -> None:
-        for provider in self._providers.values():
-            await provider.aclose()
+        await self._directory.aclose()
+
+
+class ProjectModels(ModelService):
+    def __init__(
+        self, project: ProjectId, directory: Directory, attempts: Attempts, monitor: Monitor
+    ) -> None:
+        self._project = project
+        self._directory = directory
+        self._attempts = attempts
+        self._monitor = monitor
+
+    def check(self, model: str | None) -> None:
+        self._directory.model(self._project, model)
+
+    def obeys(self, model: str | None, response_format: Mapping[str, object]) -> bool:
+        """Every model that may come to answer."""
+        kind = response_format.get("type")
+        route = self._directory.route(self._project, model)
+        return bool(route) and all(kind in each.formats for each in route)
 
     async def stream(self, call: ModelCall) -> AsyncGenerator[ModelEvent]:
-        provider, model = self._resolve(call.model)
-        watch = self._monitor.model_call(provider.name, model, call.options, stream=call.stream)
-        if watch.headers:
-            call = replace(call, headers=watch.headers)
-        if call.options.response_format:
-            call = put_into_words(call, provider.formats)
-        tally = _Tally()
-        called = f"{provider.name}/{model}"
-        meter = METER.get()
-        metered = None
-        characters = 0
+        route = self._route(call)
+        with kept(route):
+            one, events, event = await self._begin(route, call)
         try:
-            if meter:
-                metered = meter.begin(called, call)
-            events, event = await self._begin(provider, call, model, tally)
             async with aclosing(events):
                 step = events.__anext__
                 while True:
                     kind = type(event)
                     if kind is TextDelta:
-                        characters += len(event.text)  # type: ignore[union-attr] # by `kind`
-                        if metered:
-                            metered.streamed(characters)
+                        one.streamed(len(event.text))  # type: ignore[union-attr] # by `kind`
                     elif isinstance(event, UsageReported):
-                        tally.usage = event = replace(event, called=called)
+                        event = one.counted(event)
                     elif isinstance(event, ModelFinished):
-                        self._failing.discard(provider.name)
-                        if tally.usage is None:
-                            tally.usage = _estimate(call, characters, event.model, called)
-                            yield tally.usage
-                        tally.finished, tally.outcome = event, "success"
+                        estimate = one.finished(event)
+                        if estimate is not None:
+                            yield estimate
                         yield event
                         return
                     else:
-                        characters += _size(event)
-                        if metered:
-                            metered.streamed(characters)
+                        one.streamed(size_of(event))
                     yield event
                     event = await step()
         except StopAsyncIteration:
-            self._failing.add(provider.name)
-            error = _unfinished(provider)
-            tally.outcome = error.code
+            error = unfinished(one.model)
+            one.failed(error)
             raise error from None
-        except DomainError as error:
-            self._note(provider.name, error, tally)
-            raise
-        except Exception:
-            tally.outcome = "internal_error"
+        except BaseException as error:
+            one.failed(error)
             raise
         finally:
-            watch.ended(tally.end())
-            if meter and tally.usage is None and tally.first_event_s is not None:
-                tally.usage = _estimate(call, characters, called, called)
-                meter.lost(tally.usage)
-            if metered:
-                metered.ended(tally.usage.usage if tally.usage else NO_USAGE)
+            one.end()
 
     async def embed(self, call: EmbeddingCall) -> Embeddings:
-        name, provider, model = self._embedder(call.model)
-        watch = self._monitor.embedding_call(name, model)
-        if watch.headers:
-            call = replace(call, headers=watch.headers)
-        tally = _Tally()
+        model, provider = self._embedder(call.model)
+        watch = self._monitor.embedding_call(model.provider.id, model.spec.name)
+        one = OneCall(model, watch)
         try:
-            async for attempt in self._tries():
+            one.enter()
+            call = replace(call, headers=watch.headers) if watch.headers else call
+            async for attempt in self._attempts.of(model, patient=True):
                 with attempt:
-                    tally.attempts += 1
-                    made = await provider.embed(call, model)
-                    tally.outcome = "success"
-                    tally.usage = UsageReported(made.usage, made.model)
-                    self._failing.discard(name)
+                    one.tries += 1
+                    made = await provider.embed(call, model.spec.upstream_name)
+                    one.embedded(made)
                     return made
             raise AssertionError("the last attempt returns or raises")
-        except DomainError as error:
-            self._note(name, error, tally)
-            raise
-        except Exception:
-            tally.outcome = "internal_error"
+        except BaseException as error:
+            one.failed(error)
             raise
         finally:
-            watch.ended(tally.end())
+            one.end()
 
     def embedder(self, model: str) -> str:
-        name, _, its_model = self._embedder(model)
-        return f"{name}/{its_model}"
+        return self._embedder(model)[0].name
 
     def is_embedder(self, model: str) -> bool:
         name = model.partition("/")[0]
-        default = self._resolve(None)[0]
-        known = default.embedding_models if isinstance(default, EmbeddingProvider) else ()
-        return name in self._providers or model in known
+        if self._directory.find(self._project, name):
+            return True
+        default = self._directory.model(self._project, None).provider.adapter
+        return isinstance(default, EmbeddingProvider) and model in default.embedding_models
 
-    def _embedder(self, model: str) -> tuple[str, EmbeddingProvider, str]:
-        """Raises EmbeddingModelNotFound."""
+    def _embedder(self, model: str) -> tuple[LiveModel, EmbeddingProvider]:
+        """Raises EmbeddingModelNotFound, ModelDisabled."""
         name, slash, rest = model.partition("/")
-        if name not in self._providers and not slash:
-            name, rest = self._resolve(None)[0].name, model
-        provider = self._providers.get(name)
-        if not isinstance(provider, EmbeddingProvider) or (slash and not rest):
+        provider = self._directory.find(self._project, name)
+        if provider is None and not slash:
+            provider, rest = self._directory.model(self._project, None).provider, model
+        adapter = provider.adapter if provider else None
+        if provider is None or not isinstance(adapter, EmbeddingProvider) or (slash and not rest):
             raise EmbeddingModelNotFound(model)
-        return name, provider, rest or provider.default_embedding_model
+        live = provider.model(rest or adapter.default_embedding_model)
+        if live.spec.capabilities.embeddings is False:
+            raise EmbeddingModelNotFound(model)
+        if not live.enabled:
+            raise ModelDisabled(live.name)
+        return live, adapter
 
-    def _note(self, name: str, error: DomainError, tally: "_Tally") -> None:
-        if isinstance(error, _FAULTS_OF_PROVIDER):
-            self._failing.add(name)
-        tally.outcome = error.code
-
-    def _resolve(self, model: str | None) -> tuple[Provider, str]:
-        name, slash, rest = (model or self._default_model).partition("/")
-        provider = self._providers.get(name)
-        if provider is None or (slash and not rest):
+    def _route(self, call: ModelCall) -> list[LiveModel]:
+        """Who may answer this call. Raises InvalidValue, ModelDisabled."""
+        route = self._directory.route(self._project, call.model)
+        if not route:
+            raise ModelDisabled(self._directory.model(self._project, call.model).name)
+        able = [model for model in route if model.lacks(call) is None]
+        if not able:
+            lacking = route[0].lacks(call)
             raise InvalidValue(
-                f"No provider serves the model '{model or self._default_model}'. "
-                f"Write 'provider/name'; the providers are: {', '.join(self._providers)}.",
-                param="llm_config_id",
-                details={"providers": list(self._providers)},
+                f"The model '{route[0].name}' can't take what '{lacking}' asks of it.",
+                param=lacking,
             )
-        return provider, rest or provider.default_model
+        return able
 
     async def _begin(
-        self, provider: Provider, call: ModelCall, model: str, tally: "_Tally"
+        self, route: Sequence[LiveModel], call: ModelCall
+    ) -> tuple[OneCall, AsyncGenerator[ModelEvent], ModelEvent]:
+        """The first model that says something. Raises what the last one failed with, or the one
+        before it where that one was not even called."""
+        cause: DomainError | None = None
+        for place, model in enumerate(route, 1):
+            others = route[place:]
+            options, stream = (
+                call.options,
+                call.stream and model.spec.capabilities.streaming is not False,
+            )
+            watch = self._monitor.model_call(
+                model.provider.id, model.spec.name, options, stream=stream
+            )
+            one = OneCall(model, watch)
+            try:
+                one.enter()
+                events, first = await self._first(
+                    one,
+                    _sent(call, one, stream),
+                    patient=not any(other.admits for other in others),
+                )
+            except BaseException as error:
+                one.failed(error)
+                one.end()
+                if cause is not None and isinstance(error, Invalid):
+                    # It is the fallback that has no words for the request, not the request.
+                    error = cause
+                if not isinstance(error, _PASSED_ON):
+                    raise
+                called = not isinstance(error, CircuitOpen | ProviderSaturated)
+                cause = error if called or cause is None else cause
+                if not others:
+                    raise cause from None
+                model.calls.fallbacks += 1
+                self._monitor.fell_back(model.provider.id, model.spec.name, error)
+                continue
+            return one, events, first
+        raise AssertionError("the last model answers or raises")
+
+    async def _first(
+        self, one: OneCall, call: ModelCall, *, patient: bool
     ) -> tuple[AsyncGenerator[ModelEvent], ModelEvent]:
         """The stream and its first event: until there is one, nothing is lost by trying again."""
-        async for attempt in self._tries():
+        one.meter(call)
+        async for attempt in self._attempts.of(one.model, patient=patient):
             with attempt:
-                tally.attempts += 1
-                events = provider.stream(call, model)
+                one.tries += 1
+                events = one.model.provider.adapter.stream(call, one.model.spec.upstream_name)
                 first = await anext(events)
-                tally.first_event_s = perf_counter() - tally.since
+                one.first_event_s = perf_counter() - one.since
                 return events, first
         # The retry loop just ends when a stream does so before its first event.
-        raise _unfinished(provider)
-
-    def _tries(self) -> AsyncIterator[stamina.Attempt]:
-        return aiter(
-            stamina.retry_context(
-                on=_delay,
-                attempts=self._attempts,
-                timeout=None,
-                wait_initial=self._backoff_s,
-                wait_max=_LONGEST_BACKOFF_S,
-                wait_jitter=self._backoff_s,
-            )
-        )
+        raise unfinished(one.model)
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What is known of a call when it ends."""
-
-    since: float = field(default_factory=perf_counter)
-    attempts: int = 0
-    first_event_s: float | None = None
-    usage: UsageReported | None = None
-    finished: ModelFinished | None = None
-    outcome: str = "cancelled"
-
-    def end(self) -> CallEnd:
-        return CallEnd(
-            self.outcome,
-            perf_counter() - self.since,
-            self.first_event_s,
-            max(0, self.attempts - 1),
-            self.usage.usage if self.usage else NO_USAGE,
-            self.finished.model if self.finished else None,
-            self.finished.reason if self.finished else None,
-        )
-
-
-def _delay(error: BaseException) -> bool | float:
-    """Whether to try again; a number of seconds where the provider named one."""
-    if not isinstance(error, DomainError) or not error.retryable:
-        return False
-    if error.retry_after_s is None:
-        return True
-    return error.retry_after_s if error.retry_after_s <= PATIENCE_S else False
-
-
-def _unfinished(provider: Provider) -> UpstreamFailed:
-    return UpstreamFailed(f"The model provider '{provider.name}' did not finish its answer.")
-
-
-def _size(event: ModelEvent) -> int:
-    match event:
-        case ReasoningDelta(text) | RefusalDelta(text):
-            return len(text)
-        case ToolCallDelta():
-            return len(event.name) + len(event.arguments)
-        case _:
-            return 0
-
-
-def _estimate(call: ModelCall, characters: int, model: str, called: str) -> UsageReported:
-    asked = sum(message.characters for message in call.messages)
-    usage = Usage(input_tokens=estimated_tokens(asked), output_tokens=estimated_tokens(characters))
-    return UsageReported(usage, model, estimated=True, called=called)
+def _sent(call: ModelCall, one: OneCall, stream: bool) -> ModelCall:
+    if one.watch.headers or stream is not call.stream:
+        call = replace(call, headers=one.watch.headers, stream=stream)
+    if call.options.response_format:
+        call = put_into_words(call, one.model.formats)
+    return call

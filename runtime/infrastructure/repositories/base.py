@@ -185,6 +185,17 @@ def insert_if_new(table: Table, dialect: str) -> Insert:
     return postgresql.insert(table).on_conflict_do_nothing()
 
 
+def insert_or_replace(table: Table, dialect: str) -> Insert:
+    """INSERT … ON CONFLICT DO UPDATE, of every column beside the key."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(table)
+    keys = [column.name for column in table.primary_key]
+    values = {name: statement.excluded[name] for name, _ in table.c.items() if name not in keys}
+    replaced: Insert = statement.on_conflict_do_update(index_elements=keys, set_=values)
+    return replaced
+
+
 def storable(text: str) -> str:
     """As a plain `str`. Raises InvalidValue for what PostgreSQL or UTF-8 has no room for."""
     try:

@@ -6,8 +6,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
+from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
@@ -18,12 +20,14 @@ from runtime.infrastructure.repositories.agents import SqlAgentLineRepository, S
 from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
 from runtime.infrastructure.repositories.completions import SqlCompletionRepository
+from runtime.infrastructure.repositories.feedback import SqlFeedbackRepository
 from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
 from runtime.infrastructure.repositories.limits import (
     SqlLimitRepository,
     SqlPriceRepository,
     SqlUsageRepository,
 )
+from runtime.infrastructure.repositories.providers import SqlProviderRepository
 from runtime.infrastructure.repositories.responses import SqlResponseRepository
 from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
@@ -41,6 +45,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = SqlAuditRepository(*common)
         self.keys: ApiKeyRepository = SqlApiKeyRepository(*common)
         self.runs: RunRepository = SqlRunRepository(*common)
+        self.feedback: FeedbackRepository = SqlFeedbackRepository(*common)
         self.sessions: SessionRepository = SqlSessionRepository(*common)
         self.completions: CompletionRepository = SqlCompletionRepository(*common)
         self.responses: ResponseRepository = SqlResponseRepository(*common)
@@ -48,6 +53,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.limits: LimitRepository = SqlLimitRepository(*common)
         self.prices: PriceRepository = SqlPriceRepository(*common)
         self.usage: UsageRepository = SqlUsageRepository(*common)
+        self.providers: ProviderRepository = SqlProviderRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

@@ -9,6 +9,10 @@ from runtime.infrastructure.container import Container
 from runtime.infrastructure.lifespan import running
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.web import docs, errors
+from runtime.infrastructure.web.gateway import agents as gateway_agents
+from runtime.infrastructure.web.gateway import messages as gateway_messages
+from runtime.infrastructure.web.gateway import models as gateway_models
+from runtime.infrastructure.web.gateway import system as gateway_system
 from runtime.infrastructure.web.middleware import (
     LOOPBACK,
     BodyLimit,
@@ -23,10 +27,15 @@ from runtime.infrastructure.web.routes import (
     limits,
     metrics,
     prices,
+    providers,
     runs,
     system,
     templates,
 )
+from runtime.infrastructure.web.streaming import providers as streaming_providers
+from runtime.infrastructure.web.streaming import routes as streaming
+from runtime.infrastructure.web.streaming import stats
+from runtime.infrastructure.web.websocket import door as websocket
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
 called as ordinary OpenAI models."""
@@ -56,6 +65,7 @@ def create_app(container: Container) -> FastAPI:
         responses.router,
         models.router,
         embeddings.router,
+        streaming.router,
         conversations.router,
         agents.router,
         templates.router,
@@ -63,8 +73,15 @@ def create_app(container: Container) -> FastAPI:
         keys.router,
         limits.router,
         prices.router,
+        gateway_agents.router,
+        gateway_messages.router,
+        gateway_system.router,
+        providers.router,
+        gateway_models.router,
+        streaming_providers.router,
         system.router,
         metrics.router,
+        stats.router,
         docs.router,
     )
     # FastAPI keeps included routers closed; a refused method is answered with the open ones.
@@ -76,6 +93,8 @@ def create_app(container: Container) -> FastAPI:
     ]
     for router in routers:
         app.include_router(router)
+    # First: it is quick to see that it does not fit, and there are many others.
+    app.router.routes.insert(0, websocket.ROUTE)
     settings = container.settings()
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

@@ -2,6 +2,8 @@ import ipaddress
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from runtime.domain.services.identity import Authenticator
 from runtime.domain.value_objects.identity import KeyScope, Principal
@@ -12,19 +14,20 @@ async def authenticated(request: Request) -> Principal:
     """Raises Unauthenticated, DatabaseUnavailable."""
     container: Container = request.app.state.container
     authenticator: Authenticator = container.authenticator()
-    carried = _carried(request)
-    from_here = _is_loopback(request.scope.get("server")) and _is_loopback(
-        request.scope.get("client")
-    )
-    return await authenticator.authenticate(carried, from_here=from_here)
+    return await authenticator.authenticate(carried(request), from_here=is_from_here(request.scope))
 
 
-def _carried(request: Request) -> set[str]:
-    carried = set(request.headers.getlist("x-runtime-token"))
-    for header in request.headers.getlist("authorization"):
+def carried(connection: HTTPConnection) -> set[str]:
+    found = set(connection.headers.getlist("x-runtime-token"))
+    for header in connection.headers.getlist("authorization"):
         scheme, _, value = header.partition(" ")
-        carried.add(value.strip() if scheme.lower() == "bearer" else header)
-    return {token for token in carried if token}
+        found.add(value.strip() if scheme.lower() == "bearer" else header)
+    return {token for token in found if token}
+
+
+def is_from_here(scope: Scope) -> bool:
+    """Whether both ends of the connection are on loopback."""
+    return _is_loopback(scope.get("server")) and _is_loopback(scope.get("client"))
 
 
 def _is_loopback(address: tuple[str, int | None] | None) -> bool:

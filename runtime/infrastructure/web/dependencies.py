@@ -2,8 +2,11 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from runtime.infrastructure.container import Container
+from runtime.infrastructure.web.websocket.services import Services
 
 T = TypeVar("T")
 
@@ -22,7 +25,32 @@ def provided(pick: Callable[[Container], T]) -> Any:  # noqa: ANN401 - FastAPI's
     return Depends(dependency)
 
 
+def websocket_services(connection: HTTPConnection) -> Services:
+    container: Container = connection.app.state.container
+    settings = container.settings()
+    return Services(
+        authenticator=container.authenticator(),
+        connections=container.connections(),
+        live_streams=container.live_streams(),
+        stream_chat=container.stream_chat(),
+        give_feedback=container.give_feedback(),
+        max_requests=settings.ws_max_requests,
+        idle_s=settings.ws_idle_s,
+    )
+
+
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items on the page.")]
 After = Annotated[
     str | None, Query(max_length=500, description="The `next_cursor` of the page before.")
 ]
+
+
+def not_a_route(*names: str) -> Callable[[str], str]:
+    """For a path parameter beside which fixed paths stand, of which this method is none."""
+
+    def check(value: str) -> str:
+        if value in names:
+            raise HTTPException(405, "Method Not Allowed")
+        return value
+
+    return check

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -28,8 +29,11 @@ PLATFORM_PATHS = (
     "/v1/limits",
     "/v1/prices",
     "/v1/usage",
+    "/v1/providers",
 )
-"""Where errors have the platform's shape; everywhere else it is OpenAI's."""
+"""Where errors have the platform's shape."""
+GATEWAY = "/api/"
+"""Where they have the gateway's; everywhere else it is OpenAI's."""
 
 STATUS: dict[type[DomainError], int] = {
     errors.Invalid: 400,
@@ -126,8 +130,21 @@ class Refusal:
             details["param"] = self.param
         return {"error": code, "message": self.message, "details": details}
 
-    def body(self, path: str) -> dict[str, Any]:
-        return self.platform() if path.startswith(PLATFORM_PATHS) else {"error": self.openai()}
+    def gateway(self, request_id: str) -> dict[str, Any]:
+        details = {"param": self.param, **self.details} if self.param else self.details
+        return {
+            "request_id": request_id,
+            "success": False,
+            "error": self.message,
+            "data": None,
+            "code": self.code,
+            "details": details,
+        }
+
+    def body(self, path: str, request_id: str) -> dict[str, Any]:
+        if path.startswith(PLATFORM_PATHS):
+            return self.platform()
+        return self.gateway(request_id) if path.startswith(GATEWAY) else {"error": self.openai()}
 
 
 def is_openai(path: str) -> bool:
@@ -218,9 +235,11 @@ def _http(exc: HTTPException) -> Refusal:
     return Refusal(exc.status_code, message, code, headers=dict(exc.headers or {}))
 
 
-def response(exc: BaseException, path: str) -> Response:
+def response(exc: BaseException, path: str, request_id: str | None = None) -> Response:
+    """`request_id`: None is the request that is being answered."""
     refusal = understand(exc)
-    return JsonResponse(refusal.body(path), refusal.status, refusal.headers)
+    id = request_id or structlog.contextvars.get_contextvars().get("request_id", "")
+    return JsonResponse(refusal.body(path, id), refusal.status, refusal.headers)
 
 
 async def _respond(request: Request, exc: Exception) -> Response:

@@ -6,6 +6,7 @@ docs/idempotency.md.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -26,10 +27,22 @@ from runtime.infrastructure.web.auth import authenticated
 from runtime.infrastructure.web.errors import understand
 
 _HEADER = b"idempotency-key"
-_EVENTS = b"text/event-stream"
-_GOOD_ENDS = (b"data: [DONE]", b"event: response.completed", b"event: response.incomplete")
-"""How the last frame of a stream begins that came to its proper end. No text of an answer can
-look like it: JSON has no line breaks within strings."""
+_ENDS: Mapping[bytes, tuple[bytes, tuple[bytes, ...]]] = {
+    b"text/event-stream": (
+        b"\n\n",
+        (
+            b"data: [DONE]",
+            b"event: response.completed",
+            b"event: response.incomplete",
+            b"event: done",
+            b'data: {"type":"finish"',
+            b'data: {"type":"done"',
+        ),
+    ),
+    b"application/x-ndjson": (b"\n", (b'{"type":"done"',)),
+}
+"""By media type, what frames end with and how the last frame of a stream begins that came to its
+proper end. No text of an answer can look like it: JSON has no line breaks within strings."""
 
 
 def is_keyed(scope: Scope) -> bool:
@@ -86,7 +99,7 @@ class _Answering:
         self._settled = False
         self._status = 0
         self._headers: list[tuple[str, str]] = []
-        self._is_stream = False
+        self._ends: tuple[bytes, tuple[bytes, ...]] | None = None
         self._body = bytearray()
         self._too_large = False
         self._client_left = False
@@ -136,7 +149,7 @@ class _Answering:
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]
         ]
         kind = dict(message["headers"]).get(b"content-type", b"")
-        self._is_stream = kind.startswith(_EVENTS)
+        self._ends = _ENDS.get(kind.partition(b";")[0])
 
     def _add(self, body: bytes) -> None:
         self._too_large = self._too_large or len(self._body) + len(body) > self._max_bytes
@@ -146,9 +159,10 @@ class _Answering:
             self._body += body
 
     def _completes(self, body: bytes, *, more: bool) -> bool:
-        if not self._is_stream:
+        if self._ends is None:
             return not more
-        return body.removesuffix(b"\n\n").rpartition(b"\n\n")[2].startswith(_GOOD_ENDS)
+        mark, good = self._ends
+        return body.removesuffix(mark).rpartition(mark)[2].startswith(good)
 
     async def _keep(self) -> None:
         # Before the wait: what was carried out is not set free, whatever becomes of the storing.
@@ -203,7 +217,7 @@ def _response(
     description: str, refusal: DomainError, path: str, like: dict[str, Any]
 ) -> dict[str, Any]:
     content = dict(like.get("content", {}).get("application/json", {}))
-    content["example"] = understand(refusal).body(path)
+    content["example"] = understand(refusal).body(path, "req_1")
     return {"description": description, "content": {"application/json": content}}
 
 

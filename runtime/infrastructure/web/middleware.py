@@ -38,13 +38,15 @@ class RequestContext:
         self._monitor = monitor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         since = perf_counter()
         headers_in = Headers(scope=scope)
-        asked = headers_in.get("x-request-id", "")
-        request_id = asked if _SANE_ID.fullmatch(asked) else f"req_{uuid7_hex()}"
+        request_id = _request_id(headers_in)
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
@@ -82,6 +84,42 @@ class RequestContext:
                 duration_ms=round(duration_s * 1_000, 1),
                 **({"run_id": run_id} if run_id else {}),
             )
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A line when it is open or refused, and one when it is over."""
+        since = perf_counter()
+        request_id = _request_id(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            kind = message["type"]
+            if status:
+                await send(message)
+                return
+            if kind == "websocket.close":  # no such route
+                status = 404
+                refusal = errors.response(HTTPException(404), scope["path"])
+                await refusal(scope, receive, send_with_headers)
+                return
+            if kind == "websocket.accept":
+                status = 101
+                named = (b"x-request-id", request_id.encode())
+                message = {**message, "headers": [*message.get("headers", ()), named]}
+            elif kind == "websocket.http.response.start":
+                status = message["status"]
+                message = {**message, "headers": _headers(message, request_id, since)}
+            log.info("websocket", path=scope["path"], status=status)
+            await send(message)
+
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            duration_s = round(perf_counter() - since, 1)
+            if status == 101:
+                log.info("websocket closed", path=scope["path"], duration_s=duration_s)
 
 
 class BrowserGuard:
@@ -147,6 +185,11 @@ class BodyLimit:
     def _too_large(self) -> HTTPException:
         message = f"The body is larger than {self._max_bytes} bytes."
         return HTTPException(413, message, headers={"Connection": "close"})
+
+
+def _request_id(headers: Headers) -> str:
+    asked = headers.get("x-request-id", "")
+    return asked if _SANE_ID.fullmatch(asked) else f"req_{uuid7_hex()}"
 
 
 def _headers(message: Message, request_id: str, since: float) -> list[tuple[bytes, bytes]]:

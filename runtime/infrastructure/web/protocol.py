@@ -5,8 +5,8 @@ client that does not read its answer.
 """
 
 import asyncio
-from collections import Counter
-from dataclasses import dataclass
+import base64
+from collections.abc import Mapping
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import ClassVar
@@ -16,10 +16,10 @@ import structlog
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from runtime.domain.errors import DomainError, Draining, RateLimited, Saturated
+from runtime.domain.errors import Draining
 from runtime.domain.value_objects.ids import uuid7_hex
-from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.web import errors
+from runtime.infrastructure.web.doorkeeper import Doorkeeper
 from runtime.infrastructure.web.security import SECURITY_HEADERS
 
 log = structlog.get_logger("runtime.access")
@@ -30,94 +30,7 @@ MIN_BODY_RATE = 20_000
 """Bytes a second that a body has to come with, once its first time is used up."""
 LINGER_S = 2.0
 """How long a client may go on sending after it was refused."""
-TURNED_AWAY = 256
-"""Connections beyond the bound that are told so; any further one is closed at once."""
 PROBES = (b"/healthz", b"/readyz")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    header_bytes: int
-    body_bytes: int
-    header_timeout_s: float
-    body_timeout_s: float
-    send_timeout_s: float
-    connections: int
-    connections_per_client: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Bounds":
-        return cls(
-            header_bytes=settings.max_header_bytes,
-            body_bytes=settings.max_body_bytes,
-            header_timeout_s=settings.header_timeout_s,
-            body_timeout_s=settings.body_timeout_s,
-            send_timeout_s=settings.send_timeout_s,
-            connections=settings.max_connections,
-            connections_per_client=settings.max_connections_per_client,
-        )
-
-    @property
-    def raw_body_bytes(self) -> int:
-        """As it is on the wire: chunks have sizes, an unwanted body is read to be thrown away."""
-        return 2 * self.body_bytes + self.header_bytes
-
-
-class Doorkeeper:
-    """Counts a server's connections and looks at each of them again and again."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
-        self.draining = False
-        self._connections: set[BoundedProtocol] = set()
-        self._by_client: Counter[str] = Counter()
-        self._every_s = min(
-            1.0, bounds.header_timeout_s / 4, bounds.body_timeout_s / 4, bounds.send_timeout_s / 4
-        )
-        self._timer: asyncio.TimerHandle | None = None
-
-    def protocol(self) -> type[asyncio.Protocol]:
-        return type("Protocol", (BoundedProtocol,), {"keeper": self})
-
-    def enter(self, connection: "BoundedProtocol", client: str) -> DomainError | None:
-        """What to tell the client instead of an answer, if it came too many."""
-        bounds = self.bounds
-        self._connections.add(connection)
-        self._by_client[client] += 1
-        if self._timer is None:
-            self._look_later(connection.loop)
-        if self._by_client[client] > bounds.connections_per_client:
-            return RateLimited(
-                f"There are {bounds.connections_per_client} connections from your address already.",
-                retry_after_s=1,
-            )
-        if len(self._connections) > bounds.connections:
-            return Saturated("connections", bounds.connections)
-        return None
-
-    def leave(self, connection: "BoundedProtocol", client: str) -> None:
-        if connection not in self._connections:
-            return
-        self._connections.discard(connection)
-        self._by_client[client] -= 1
-        if not self._by_client[client]:
-            del self._by_client[client]
-
-    @property
-    def overrun(self) -> bool:
-        return len(self._connections) > self.bounds.connections + TURNED_AWAY
-
-    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self._every_s, self._look, loop)
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        if not self._connections:
-            return
-        self._look_later(loop)
-        now = loop.time()
-        for connection in list(self._connections):
-            connection.look(now)
 
 
 class _Phase(Enum):
@@ -130,8 +43,8 @@ class _Phase(Enum):
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, message: str) -> None:
-        self.answer = HTTPException(status, message)
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        self.answer = HTTPException(status, message, headers)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -153,9 +66,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self.keeper.leave(self, self._client)
         super().connection_lost(exc)
 
-    def handle_websocket_upgrade(self) -> None:
+    def _upgrade(self, early: bytes) -> None:
+        """The head is read and checked; from here on the connection speaks another protocol."""
+        if early:
+            self._refuse(HTTPException(400, "A WebSocket client waits for the handshake's answer."))
+            return
+        self.connections.discard(self)
         self.keeper.leave(self, self._client)
-        super().handle_websocket_upgrade()
+        successor = self.keeper.websocket(self.config, self.server_state, self.app_state, self.loop)
+        self.transport.set_protocol(successor)
+        successor.begin(self.transport, self.url, self.headers, self._websocket_key())
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _Phase.READ:
@@ -171,9 +91,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
+        except httptools.HttpParserUpgrade as end:
             if self._should_upgrade():
-                self.handle_websocket_upgrade()
+                self._upgrade(early=data[end.args[0] :])
         except httptools.HttpParserError as error:
             self._broken(error, data)
         else:
@@ -246,6 +166,8 @@ class BoundedProtocol(HttpToolsProtocol):
         has_body = self._check_head()
         self._phase = _Phase.BODY
         super().on_headers_complete()
+        if self.parser.should_upgrade() and self._should_upgrade():
+            return
         if has_body:
             self.cycle.transport = _Lingering(self)  # type: ignore[assignment]
         if self.keeper.draining or self.parser.should_upgrade():
@@ -300,11 +222,33 @@ class BoundedProtocol(HttpToolsProtocol):
             raise _Refused(400, "Exactly one Host header is needed.")
         if method == b"CONNECT":
             raise _Refused(405, "This is not a proxy.")
-        if self._get_upgrade() == b"websocket" and not self._should_upgrade_to_ws():
-            raise _Refused(400, "There is no WebSocket here.")
+        if self._should_upgrade():
+            self._check_upgrade(method, version, has_body=has_body)
         if self._turned_away and self.url.partition(b"?")[0] not in PROBES:
             raise _Refused(0, "")
         return has_body
+
+    def _check_upgrade(self, method: bytes, version: str, *, has_body: bool) -> None:
+        """RFC 6455 §4.2.1. Raises _Refused."""
+        if method != b"GET" or version != "1.1" or has_body:
+            raise _Refused(400, "A WebSocket begins with a GET of HTTP/1.1 without a body.")
+        if _values(self.headers, b"sec-websocket-version") != [b"13"]:
+            spoken = {"Sec-WebSocket-Version": "13"}
+            raise _Refused(426, "Version 13 of the WebSocket protocol is spoken here.", spoken)
+        try:
+            key = base64.b64decode(self._websocket_key(), validate=True)
+            httptools.parse_url(self.url).path.decode("ascii")
+        except (ValueError, AttributeError, httptools.HttpParserInvalidURLError):
+            key = b""
+        if len(key) != 16:
+            raise _Refused(400, "This is no valid WebSocket handshake.")
+
+    def _websocket_key(self) -> bytes:
+        keys = _values(self.headers, b"sec-websocket-key")
+        return keys[0] if len(keys) == 1 else b""
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return True
 
     def _check_received(self) -> None:
         """What the parser has swallowed without telling: half a header, trailers, extensions."""
@@ -355,12 +299,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _write(self, exc: Exception) -> None:
         path = getattr(self, "url", b"").decode("latin-1")
-        answer = errors.response(exc, path)
+        request_id = f"req_{uuid7_hex()}"
+        answer = errors.response(exc, path, request_id)
         headers = [
             *self.server_state.default_headers,
             *answer.raw_headers,
             *SECURITY_HEADERS,
-            (b"x-request-id", f"req_{uuid7_hex()}".encode()),
+            (b"x-request-id", request_id.encode()),
             (b"connection", b"close"),
         ]
         lines = [name + b": " + value for name, value in headers]
@@ -389,6 +334,10 @@ class _Lingering:
         self.write = protocol.transport.write
         self.is_closing = protocol.transport.is_closing
         self.close = protocol.finish
+
+
+def _values(headers: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
+    return [value.strip() for name, value in headers if name == wanted]
 
 
 def _names_a_method(data: bytes) -> bool:

@@ -14,7 +14,7 @@ import uvicorn
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.lifespan import running
 from runtime.infrastructure.web.app import create_app
-from runtime.infrastructure.web.protocol import Bounds, Doorkeeper
+from runtime.infrastructure.web.doorkeeper import Bounds, Doorkeeper
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,11 @@ class DrainingServer(uvicorn.Server):
         """The signal that did not let it finish."""
         config = uvicorn.Config(
             create_app(container),
-            http=self._keeper.protocol(),
-            ws="none",
+            http=self._keeper.http,
+            ws="none",  # the protocol above brings its own
+            ws_max_size=settings.ws_max_frame_bytes,
+            ws_ping_timeout=settings.send_timeout_s,
+            ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -103,6 +106,7 @@ class DrainingServer(uvicorn.Server):
         self._say_no()
         await self._until(lambda: bool(self.forced_by), self._delay_s)
         self._engine.admission.open = False
+        self._container.connections().drain()
         await self._until(lambda: self._idle() or bool(self.forced_by), self._grace_s)
         self._engine.cancel_all()
         self._container.background().closing = True

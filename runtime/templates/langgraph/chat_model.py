@@ -5,6 +5,7 @@ callbacks nor LangGraph's stream: a node just awaits `ainvoke`, and its text str
 """
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -20,7 +21,7 @@ from langchain_core.callbacks.manager import BaseRunManager
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
@@ -53,6 +54,8 @@ from runtime.templates.scope import CURRENT, RunScope
 
 NOSTREAM = "nostream"
 """LangGraph's tag for a model call whose text is not for the caller."""
+
+_CUT: tuple[FinishReason, ...] = ("length", "content_filter")
 
 
 class _Reply:
@@ -98,10 +101,7 @@ class _Reply:
                     self._scope.finish_reason = event.reason
 
     def message(self) -> AIMessage:
-        # A call that was cut off by the token limit is no call: its arguments may even parse.
-        complete = self._finish_reason != "length"
-        calls = [self._calls[index] for index in sorted(self._calls)] if complete else []
-        message = assistant_message("".join(self._text), calls, self.id)
+        message = assistant_message("".join(self._text), self._whole_calls(), self.id)
         if self._refusal:
             message.additional_kwargs["refusal"] = "".join(self._refusal)
         if self._usage:
@@ -111,6 +111,26 @@ class _Reply:
             "model_name": self._model,
         }
         return message
+
+    def calls_in_a_piece(self) -> list[ToolCallChunk]:
+        """For readers of chunks, which mend JSON that is cut: what is none becomes a JSON text,
+        and so no call."""
+        message = assistant_message("", self._whole_calls())
+        good = [(call["id"], call["name"], json.dumps(call["args"])) for call in message.tool_calls]
+        bad = [
+            (call["id"], call["name"], json.dumps(call["args"]))
+            for call in message.invalid_tool_calls
+        ]
+        return [
+            tool_call_chunk(id=id, name=name, args=args, index=index)
+            for index, (id, name, args) in enumerate(good + bad)
+        ]
+
+    def _whole_calls(self) -> list[ToolCall]:
+        # A call that was cut off is no call: its arguments may even parse.
+        if self._finish_reason in _CUT:
+            return []
+        return [self._calls[index] for index in sorted(self._calls)]
 
     async def _say(self, event: RunEvent) -> None:
         if self._scope and self._aloud:
@@ -215,7 +235,7 @@ class RuntimeChatModel(BaseChatModel):
         async with aclosing(self._call(messages, stop, kwargs, aloud=aloud)) as events:
             async for event in events:
                 await reply.take(event)
-                chunk = _chunk(reply.id, event)
+                chunk = _chunk(reply, event)
                 if chunk is None:
                     continue
                 if run_manager:
@@ -324,23 +344,21 @@ def _in_loop(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-def _chunk(id: str, event: ModelEvent) -> ChatGenerationChunk | None:
+def _chunk(reply: _Reply, event: ModelEvent) -> ChatGenerationChunk | None:
+    """Calls come with the end, when it is known whether they are whole."""
     match event:
         case TextDelta():
-            message = AIMessageChunk(content=event.text, id=id)
-        case ToolCallDelta():
-            piece = tool_call_chunk(
-                name=event.name or None,
-                args=event.arguments,
-                id=event.call_id or None,
-                index=event.index,
-            )
-            message = AIMessageChunk(content="", id=id, tool_call_chunks=[piece])
+            message = AIMessageChunk(content=event.text, id=reply.id)
         case UsageReported():
-            message = AIMessageChunk(content="", id=id, usage_metadata=_usage_metadata(event.usage))
+            usage = _usage_metadata(event.usage)
+            message = AIMessageChunk(content="", id=reply.id, usage_metadata=usage)
         case ModelFinished():
-            metadata = {"finish_reason": event.reason, "model_name": event.model}
-            message = AIMessageChunk(content="", id=id, response_metadata=metadata)
+            message = AIMessageChunk(
+                content="",
+                id=reply.id,
+                tool_call_chunks=reply.calls_in_a_piece(),
+                response_metadata={"finish_reason": event.reason, "model_name": event.model},
+            )
         case _:
             return None
     return ChatGenerationChunk(message=message)

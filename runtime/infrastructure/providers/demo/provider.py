@@ -8,7 +8,13 @@ from runtime.domain.events.runs import TextDelta, ToolCallDelta, UsageReported
 from runtime.domain.services.models import EmbeddingCall, ModelCall, ModelEvent, ModelFinished
 from runtime.domain.value_objects.chat import ChatRole, FinishReason, ToolCall, Usage
 from runtime.domain.value_objects.embeddings import Embeddings
-from runtime.infrastructure.providers.base import OPENAI_EMBEDDING_MODELS
+from runtime.infrastructure.egress import EgressClient
+from runtime.infrastructure.providers.base import (
+    OPENAI_EMBEDDING_MODELS,
+    Connection,
+    ProviderAdapter,
+    number_option,
+)
 from runtime.infrastructure.providers.demo.calls import wanted_calls
 from runtime.infrastructure.providers.demo.embeddings import DIMENSIONS, MAX_DIMENSIONS, vector
 from runtime.infrastructure.providers.demo.schemas import as_text, instance
@@ -21,17 +27,19 @@ _TURNS_OF_LOOP = 16
 """Tokens between two chances for others to run, where there is no delay."""
 
 
-class DemoProvider:
+class DemoProvider(ProviderAdapter):
     """A model that needs nothing and always answers the same: for trying out and for tests."""
 
-    name = "demo"
-    default_model = _MODEL
-    formats = EVERY_FORMAT
+    type = "demo"
+    usual_model = _MODEL
+    usual_formats = EVERY_FORMAT
+    option_names = frozenset({"token_delay_ms"})
     default_embedding_model = _MODEL
     embedding_models = frozenset({_MODEL, *OPENAI_EMBEDDING_MODELS})
 
-    def __init__(self, *, token_delay_ms: float = 0) -> None:
-        self._delay_s = token_delay_ms / 1000
+    def __init__(self, egress: EgressClient, connection: Connection) -> None:
+        super().__init__(egress, connection)
+        self._delay_s = number_option(connection, "token_delay_ms", 0) / 1000
 
     async def stream(self, call: ModelCall, model: str) -> AsyncGenerator[ModelEvent]:
         limit = call.options.token_limit
@@ -66,9 +74,6 @@ class DemoProvider:
             count_words(each) if isinstance(each, str) else len(each) for each in call.inputs
         )
         return Embeddings(vectors, model, Usage(input_tokens=tokens))
-
-    async def aclose(self) -> None:
-        """Nothing is held."""
 
     async def _pause(self, index: int) -> None:
         if self._delay_s or index % _TURNS_OF_LOOP == 0:

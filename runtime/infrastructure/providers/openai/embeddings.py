@@ -12,7 +12,7 @@ from runtime.domain.errors import InvalidValue, UpstreamRefused
 from runtime.domain.services.models import EmbeddingCall
 from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.embeddings import Embeddings, Vector, tokens_of
-from runtime.infrastructure.providers.openai.faults import Faults
+from runtime.infrastructure.providers.faults import Faults
 
 LARGEST_BODY = 128 * 1024 * 1024
 """Bytes: room for 2,048 vectors of 4,096 numbers, even as text."""

@@ -11,7 +11,7 @@ from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.services.execution import Execution
 from runtime.domain.entities.runs import Run
-from runtime.domain.errors import Draining, InvalidValue
+from runtime.domain.errors import Draining
 from runtime.domain.events.runs import (
     AnnotationsAdded,
     ReasoningDelta,
@@ -26,7 +26,7 @@ from runtime.domain.events.runs import (
 from runtime.domain.value_objects.chat import NO_USAGE
 from runtime.domain.value_objects.completions import checked_labels
 from runtime.domain.value_objects.identity import Principal
-from runtime.domain.value_objects.ids import UserId, completion_id
+from runtime.domain.value_objects.ids import completion_id
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import provided
 from runtime.infrastructure.web.disconnect import unless_disconnected
@@ -34,7 +34,7 @@ from runtime.infrastructure.web.errors import understand
 from runtime.infrastructure.web.json_response import JsonResponse
 from runtime.infrastructure.web.openai.chat_objects import choice_object, head, usage_object
 from runtime.infrastructure.web.openai.examples import CHAT_RESPONSES
-from runtime.infrastructure.web.openai.sessions import session_headers, session_of
+from runtime.infrastructure.web.openai.sessions import session_headers, session_of, user_of
 from runtime.infrastructure.web.openai.wire import ChatCompletionRequest
 from runtime.infrastructure.web.requests import StrictRoute
 from runtime.infrastructure.web.sse import EventStream
@@ -44,8 +44,6 @@ router = APIRouter(prefix="/v1/chat", tags=["OpenAI"], route_class=StrictRoute)
 
 HEADERS_WITHIN_S = 15.0
 """A stream that says nothing for this long gets its headers all the same: proxies give up soon."""
-MAX_NAME = 256
-"""Characters of a user's id."""
 
 
 @router.post("/completions", response_model=None, responses=CHAT_RESPONSES)
@@ -73,9 +71,8 @@ async def create_chat_completion(
 
 def _command(body: ChatCompletionRequest, caller: Principal, request: Request) -> ExecuteAgent:
     metadata = body.metadata or {}
-    user = _name(metadata, "user_id")
     return ExecuteAgent(
-        caller=caller.acting_for(UserId(user) if user else None),
+        caller=caller.acting_for(user_of(metadata)),
         model=body.model,
         messages=[message.message() for message in body.messages],
         options=body.options(),
@@ -85,14 +82,6 @@ def _command(body: ChatCompletionRequest, caller: Principal, request: Request) -
         metadata=metadata,
         labels=checked_labels(metadata) if body.store else None,
     )
-
-
-def _name(metadata: Mapping[str, object], key: str) -> str | None:
-    """Raises InvalidValue for what can't be kept as an identifier."""
-    value = metadata.get(key)
-    if value is not None and not (isinstance(value, str) and 1 <= len(value) <= MAX_NAME):
-        raise InvalidValue(f"It is 1-{MAX_NAME} characters.", param=f"metadata.{key}")
-    return value
 
 
 def _wants_details(request: Request, command: ExecuteAgent) -> bool:

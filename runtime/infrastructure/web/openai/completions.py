@@ -34,7 +34,7 @@ from runtime.infrastructure.web.openai.examples import (
     STORED_ERRORS,
     answered,
 )
-from runtime.infrastructure.web.openai.wire import Metadata
+from runtime.infrastructure.web.openai.wire_options import Metadata
 from runtime.infrastructure.web.requests import StrictRoute
 
 router = APIRouter(

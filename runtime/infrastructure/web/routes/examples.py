@@ -81,6 +81,12 @@ _ALL = {
             }
         },
     },
+    500: _refusal(
+        "What is stored can't be read.",
+        "EXECUTION_ERROR",
+        "secret_unreadable",
+        "A stored secret can't be read with the runtime's key.",
+    ),
     503: _refusal(
         "For now it can't be done; see Retry-After.",
         "UNAVAILABLE",

@@ -37,11 +37,18 @@ class KeyCreate(BaseModel):
     scopes: (
         list[
             Literal[
-                "models", "agents:read", "agents:write", "review", "runs:read", "keys", "system"
+                "models",
+                "agents:read",
+                "agents:write",
+                "review",
+                "runs:read",
+                "keys",
+                "providers",
+                "system",
             ]
         ]
         | None
-    ) = Field(default=None, min_length=1, max_length=7, description="Unset: all the roles allow.")
+    ) = Field(default=None, min_length=1, max_length=8, description="Unset: all the roles allow.")
     expires_in_s: int | None = Field(default=None, ge=1, le=TEN_YEARS_S)
 
 

@@ -2,17 +2,24 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.application.commands.feedback import GiveFeedback
+from runtime.application.handlers.feedback import GiveFeedbackHandler
+from runtime.application.queries.feedback import FeedbackQueries
 from runtime.application.queries.runs import RunQueries
+from runtime.domain.entities.feedback import MAX_COMMENT, Feedback, Rating
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.repositories.runs import RunFilter
 from runtime.domain.value_objects.ids import AgentId, RunId
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import After, Limit, provided
+from runtime.infrastructure.web.requests import StrictRoute
 from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS
 
-router = APIRouter(prefix="/v1/runs", tags=["Runs"], responses=PLATFORM_ERRORS)
+router = APIRouter(
+    prefix="/v1/runs", tags=["Runs"], responses=PLATFORM_ERRORS, route_class=StrictRoute
+)
 Queries = Annotated[RunQueries, provided(lambda c: c.run_queries())]
 
 
@@ -129,6 +136,64 @@ async def list_runs(
         has_more=page.next_cursor is not None,
         next_cursor=page.next_cursor,
     )
+
+
+class FeedbackIn(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"rating": "up", "comment": "Just what I needed."}]},
+    )
+
+    rating: Rating
+    comment: str | None = Field(default=None, max_length=MAX_COMMENT)
+
+
+class FeedbackOut(BaseModel):
+    run_id: str
+    owner_id: str
+    rating: Rating
+    comment: str | None
+    at: datetime
+
+    @classmethod
+    def of(cls, given: Feedback) -> "FeedbackOut":
+        return cls(
+            run_id=given.run_id,
+            owner_id=given.owner_id,
+            rating=given.rating,
+            comment=given.comment,
+            at=given.at,
+        )
+
+
+class FeedbackList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[FeedbackOut]
+
+
+@router.post("/{id}/feedback")
+async def give_feedback(
+    id: str,
+    body: FeedbackIn,
+    caller: Caller,
+    handle: Annotated[GiveFeedbackHandler, provided(lambda c: c.give_feedback())],
+) -> FeedbackOut:
+    """Say what you think of a run's answer; a second opinion takes the place of the first."""
+    command = GiveFeedback(
+        caller=caller, run_id=RunId(id), rating=body.rating, comment=body.comment
+    )
+    return FeedbackOut.of(await handle(command))
+
+
+@router.get("/{id}/feedback")
+async def get_feedback(
+    id: str,
+    caller: Caller,
+    queries: Annotated[FeedbackQueries, provided(lambda c: c.feedback_queries())],
+) -> FeedbackList:
+    """What was said of a run: your own opinion; an admin sees everybody's."""
+    found = await queries.of_run(caller, RunId(id))
+    return FeedbackList(data=[FeedbackOut.of(each) for each in found])
 
 
 @router.get("/{id}")

@@ -19,8 +19,9 @@ from runtime.domain.value_objects.identity import Principal
 from runtime.domain.value_objects.ids import ResponseId, UserId, new_item_id
 from runtime.domain.value_objects.items import Item, MessageItem
 from runtime.infrastructure.web.openai.items import InputItem, Text, item_of
-from runtime.infrastructure.web.openai.wire import AnswerSchema, Schema, ServiceTier
+from runtime.infrastructure.web.openai.wire import ServiceTier
 from runtime.infrastructure.web.openai.wire_messages import MAX_TOOLS, Name, Wire
+from runtime.infrastructure.web.openai.wire_options import AnswerSchema, Schema
 
 Include = Literal[
     "file_search_call.results",

@@ -38,7 +38,16 @@ _STATUS_OF_CODE = {
     "authentication_error": 401,
     "permission_error": 403,
     "timeout": 504,
+    # Anthropic's types of error.
+    "invalid_request_error": 400,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "billing_error": 402,
+    "timeout_error": 504,
+    "api_error": 500,
+    "overloaded_error": 529,
 }
+_OVERLOADED = 529
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,8 @@ class Faults:
                 return UpstreamRateLimited(f"{who} asks to slow down.", retry_after_s=wait)
             case 401 | 403:
                 return UpstreamAuthFailed(f"{who} does not accept the runtime's credentials.")
+            case _ if status == _OVERLOADED:
+                return UpstreamFailed(f"{who} is overloaded (HTTP 529).", retry_after_s=wait)
             case 404:
                 said = self._said(error, "")
                 text = f"{who} has no model '{model[:100]}'.{' ' if said else ''}{said}"

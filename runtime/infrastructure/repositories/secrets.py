@@ -4,14 +4,16 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Row, Text, bindparam, select, type_coerce, update
+from sqlalchemy import Row, Text, bindparam, select, tuple_, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.application.services.config_secrets import Place
+from runtime.application.services.provider_keys import key_place
 from runtime.domain.errors import SecretUnreadable
 from runtime.domain.value_objects.secrets import SealedSecret
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.agents import agents
+from runtime.infrastructure.repositories.providers import providers
 from runtime.infrastructure.secrets import SecretBox
 
 _AT_ONCE = 200
@@ -26,6 +28,24 @@ _BATCH = (
 _REPLACE = update(agents).where(
     agents.c.id == bindparam("of"), _stored == bindparam("before", type_=Text)
 )
+_KEYS = (
+    select(
+        *(providers.c[name] for name in ("project_id", "id", "type", "base_url")),
+        providers.c.key_sealed,
+        providers.c.key_mark,
+    )
+    .where(providers.c.key_sealed.is_not(None))
+    .order_by(providers.c.project_id, providers.c.id)
+    .limit(_AT_ONCE)
+)
+_REPLACE_KEY = update(providers).where(
+    providers.c.project_id == bindparam("project"),
+    providers.c.id == bindparam("of"),
+    providers.c.key_sealed == bindparam("before"),
+)
+
+_NEXT = providers.c.revision + 1
+"""So that nobody who read the row before writes the old value back."""
 
 
 @dataclass(slots=True)
@@ -40,10 +60,17 @@ class Rotated:
 async def rotate(engine: AsyncEngine, box: SecretBox) -> Rotated:
     """One transaction for each batch: what is done stays done, and is not done again.
 
-    Neither an agent's revision nor its content hash changes. A row that somebody changes meanwhile
-    is read again. Raises DatabaseUnavailable.
+    Neither an agent's revision nor its content hash changes; a provider's revision does. A row
+    that somebody changes meanwhile is read again. Raises DatabaseUnavailable.
     """
-    done, after = Rotated(), ""
+    done = Rotated()
+    await _rotate_agents(engine, box, done)
+    await _rotate_providers(engine, box, done)
+    return done
+
+
+async def _rotate_agents(engine: AsyncEngine, box: SecretBox, done: Rotated) -> None:
+    after = ""
     while True:
         with refusals():
             async with engine.connect() as connection:
@@ -54,7 +81,30 @@ async def rotate(engine: AsyncEngine, box: SecretBox) -> Rotated:
                     after = row.id
                 await connection.commit()
         if not rows:
-            return done
+            return
+
+
+async def _rotate_providers(engine: AsyncEngine, box: SecretBox, done: Rotated) -> None:
+    """A key that somebody replaces meanwhile is under the current one already."""
+    after = ("", "")
+    while True:
+        with refusals():
+            async with engine.connect() as connection:
+                position = tuple_(providers.c.project_id, providers.c.id)
+                rows = (await connection.execute(_KEYS.where(position > after))).all()
+                for row in rows:
+                    key = SealedSecret(row.key_sealed, row.key_mark)
+                    at = key_place(row.project_id, row.id, row.type, row.base_url, key.mark)
+                    renewed = _under(box, at, key, done)
+                    if renewed is not key:
+                        of = {"project": row.project_id, "of": row.id, "before": key.sealed}
+                        await connection.execute(
+                            _REPLACE_KEY.values(key_sealed=renewed.sealed, revision=_NEXT), of
+                        )
+                await connection.commit()
+        if not rows:
+            return
+        after = (rows[-1].project_id, rows[-1].id)
 
 
 async def _renewed(
@@ -65,7 +115,8 @@ async def _renewed(
     found = Rotated()
     secrets = {}
     for pointer, values in json.loads(row.stored).items():
-        secrets[pointer] = asdict(_under(box, place, pointer, SealedSecret(**values), found))
+        kept = SealedSecret(**values)
+        secrets[pointer] = asdict(_under(box, place.of(pointer, kept.mark), kept, found))
     if found.renewed:
         changed = await connection.execute(
             _REPLACE.values(secrets=secrets), {"of": row.id, "before": row.stored}
@@ -78,14 +129,11 @@ async def _renewed(
     return True
 
 
-def _under(
-    box: SecretBox, place: Place, pointer: str, kept: SealedSecret, found: Rotated
-) -> SealedSecret:
+def _under(box: SecretBox, at: str, kept: SealedSecret, found: Rotated) -> SealedSecret:
     """`kept` under the current key, if it can be."""
     if box.is_current(kept.sealed):
         found.current += 1
         return kept
-    at = place.of(pointer, kept.mark)
     try:
         renewed = SealedSecret(box.seal(box.open(kept.sealed, at), at), kept.mark)
     except SecretUnreadable:

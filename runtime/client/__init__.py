@@ -1,0 +1,81 @@
+"""The Python client of a runtime: docs/python-client.md.
+
+Light to import: what sends requests is loaded when a client is made.
+"""
+
+from runtime.client.async_client import AsyncAgentRuntimeClient, AsyncStream
+from runtime.client.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ClientClosedError,
+    ConflictError,
+    ConnectionFailedError,
+    NotFoundError,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTimeoutError,
+    RuntimeClientError,
+    RunTimeoutError,
+    ServerError,
+    StaleVersionError,
+    StreamBrokenError,
+    UnavailableError,
+    UnexpectedAnswerError,
+    UnprocessableError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from runtime.client.events import (
+    Event,
+    Finish,
+    ReasoningDelta,
+    RefusalDelta,
+    SourceFailed,
+    Start,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+)
+from runtime.client.shapes import Completion, Page
+from runtime.client.sync_client import AgentRuntimeClient, Stream
+
+__all__ = [
+    "AgentRuntimeClient",
+    "AsyncAgentRuntimeClient",
+    "AsyncStream",
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientClosedError",
+    "Completion",
+    "ConflictError",
+    "ConnectionFailedError",
+    "Event",
+    "Finish",
+    "NotFoundError",
+    "Page",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "RequestTimeoutError",
+    "RunTimeoutError",
+    "RuntimeClientError",
+    "ServerError",
+    "SourceFailed",
+    "StaleVersionError",
+    "Start",
+    "Stream",
+    "StreamBrokenError",
+    "TextDelta",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolResult",
+    "UnavailableError",
+    "UnexpectedAnswerError",
+    "UnprocessableError",
+    "UpstreamError",
+    "UpstreamTimeoutError",
+]

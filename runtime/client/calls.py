@@ -1,0 +1,305 @@
+"""Every call there is, described once: both clients only send what is said here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+from uuid import UUID
+
+from runtime.client import shapes
+from runtime.client.decoding import ChatChunks, TypedEvents
+from runtime.client.options import quoted
+from runtime.client.shapes import Answered, Call, Completion, Json, Page, StreamCall
+
+Messages = str | Sequence[Mapping[str, Any]]
+"""In OpenAI's shape; a text is what the user says."""
+
+
+# Agents
+
+
+def create_agent(
+    name: str,
+    description: str = "",
+    model_id: str | None = None,
+    system_prompt: str | None = None,
+    capabilities: Sequence[str] = ("conversation",),
+    tools: Sequence[str] = (),
+    *,
+    slug: str | None = None,
+    template_id: str | None = None,
+    template_config: Mapping[str, Any] | None = None,
+) -> Call[Json]:
+    """Make an agent. Answers `{"request_id", "success", "data", "error"}`; `data` has its
+    `agent_id`, its `status`, and the `model` to call it by."""
+    body = {
+        "name": name,
+        "description": description,
+        "model_id": model_id,
+        "system_prompt": system_prompt,
+        "capabilities": list(capabilities),
+        "tools": list(tools),
+        "slug": slug,
+        "template_id": template_id,
+        "template_config": template_config,
+    }
+    return Call("POST", "/api/agents", shapes.envelope, _given(body))
+
+
+def get_agent(agent_id: str | UUID) -> Call[Json]:
+    """By its id, or by what `model` accepts."""
+    return Call("GET", f"/api/agents/{quoted(agent_id)}", shapes.data)
+
+
+def list_agents(
+    *, status: str | None = None, limit: int = 50, after: str | None = None
+) -> Call[Page]:
+    """Agents that the caller sees, newest first."""
+    return Call(
+        "GET", "/api/agents", shapes.page, query=_query(status=status, limit=limit, after=after)
+    )
+
+
+def send_message(
+    agent_id: str | UUID, message: str, conversation_id: str | UUID | None = None
+) -> Call[Json]:
+    """Say something to an agent. Answers `{"request_id", "success", "data", "error"}`; `data` has
+    the `content` and the `conversation_id` to go on with."""
+    return Call("POST", *_message(agent_id, shapes.envelope, message, conversation_id))
+
+
+def stream_message(
+    agent_id: str | UUID, message: str, conversation_id: str | UUID | None = None
+) -> StreamCall:
+    """The same, as it comes; the first event, `Start`, has the `conversation_id`."""
+    path, _, body = _message(agent_id, shapes.envelope, message, conversation_id)
+    return StreamCall(path, {**body, "stream": True}, TypedEvents)
+
+
+def list_tools() -> Call[Page]:
+    """What can be named in `tools` of an agent."""
+    return Call("GET", "/api/tools", shapes.page)
+
+
+# Models and providers
+
+
+def register_model(
+    model_id: str,
+    provider: str,
+    model_type: str = "chat",
+    display_name: str | None = None,
+    capabilities: Mapping[str, Any] | None = None,
+    provider_model_id: str | None = None,
+    api_key_env_var: str | None = None,
+    **more: Any,  # noqa: ANN401 - fields of the body
+) -> Call[Json]:
+    """Give a provider's model a name. Answers `{"request_id", "success", "data", "error"}`."""
+    body = {
+        "model_id": model_id,
+        "provider": provider,
+        "model_type": model_type,
+        "display_name": display_name,
+        "capabilities": capabilities,
+        "provider_model_id": provider_model_id,
+        "api_key_env_var": api_key_env_var,
+        **more,
+    }
+    return Call("POST", "/api/models", shapes.envelope, _given(body))
+
+
+def list_models() -> Call[Page]:
+    """What the caller can name in `model`."""
+    return Call("GET", "/v1/models", shapes.page)
+
+
+def register_provider(
+    provider_id: str,
+    provider_type: str,
+    model_name: str | None = None,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    api_key_env: str | None = None,
+    **more: Any,  # noqa: ANN401 - fields of the body
+) -> Call[Json]:
+    """Make models of one vendor callable. The key is kept sealed and never shown again."""
+    body = {
+        "provider_id": provider_id,
+        "provider_type": provider_type,
+        "model_name": model_name,
+        "api_key": api_key,
+        "base_url": base_url,
+        "api_key_env": api_key_env,
+        **more,
+    }
+    return Call("POST", f"{_PROVIDERS}/register", shapes.data, _given(body))
+
+
+def list_providers(*, limit: int = 50, after: str | None = None) -> Call[Page]:
+    """What `provider_id` may be."""
+    return Call("GET", _PROVIDERS, shapes.provider_page, query=_query(limit=limit, after=after))
+
+
+def test_provider(provider_id: str) -> Call[Json]:
+    """Ask it something small, to see whether it answers."""
+    return Call("POST", f"/v1/providers/{quoted(provider_id)}/test", shapes.whole, {})
+
+
+def remove_provider(provider_id: str) -> Call[Json]:
+    """Take it away, with its key. Refused while agents use it."""
+    return Call("DELETE", f"{_PROVIDERS}/{quoted(provider_id)}", shapes.data)
+
+
+# Chat
+
+
+def chat(
+    model: str, messages: Messages, session_id: str | None, options: Mapping[str, Any]
+) -> Call[Completion]:
+    body = _chat(model, messages, session_id, options)
+    return Call("POST", "/v1/chat/completions", shapes.completion, body)
+
+
+def streamed_chat(
+    model: str, messages: Messages, session_id: str | None, options: Mapping[str, Any]
+) -> StreamCall:
+    body = _chat(model, messages, session_id, options)
+    body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return StreamCall("/v1/chat/completions", body, ChatChunks)
+
+
+def stream_chat(
+    messages: Messages,
+    *,
+    agent_id: str | UUID | None = None,
+    provider_id: str | None = None,
+    model: str | None = None,
+    providers: Sequence[str] | None = None,
+    generator_mode: str | None = None,
+    generator_config: Mapping[str, Any] | None = None,
+    session_id: str | None = None,
+    **options: Any,  # noqa: ANN401 - of a chat completion
+) -> StreamCall:
+    """Ask an agent, or models without one, and have the answer come as a mode puts it."""
+    body = asked(
+        messages,
+        agent_id=agent_id,
+        provider_id=provider_id,
+        model=model,
+        providers=providers,
+        generator_mode=generator_mode,
+        generator_config=generator_config,
+        session_id=session_id,
+        **options,
+    )
+    return StreamCall("/api/streaming/chat", {**body, "stream_format": "sse"}, TypedEvents)
+
+
+def asked(
+    messages: Messages,
+    *,
+    agent_id: str | UUID | None = None,
+    **options: Any,  # noqa: ANN401 - of a chat completion, and of the streaming doors
+) -> Json:
+    """The body of a streaming chat, over HTTP and in a WebSocket's frame alike."""
+    named = str(agent_id) if agent_id is not None else None
+    return _given({"messages": _messages(messages), "agent_id": named, **options})
+
+
+# Sessions, runs, the runtime
+
+
+def create_session(
+    metadata: Mapping[str, str] | None = None, items: Sequence[Mapping[str, Any]] = ()
+) -> Call[Json]:
+    """Begin a conversation; its `id` is the session's name for every agent."""
+    body = {"metadata": metadata, "items": list(items) or None}
+    return Call("POST", "/v1/conversations", shapes.whole, _given(body))
+
+
+def get_session(session_id: str) -> Call[Json]:
+    return Call("GET", f"/v1/conversations/{quoted(session_id)}", shapes.whole)
+
+
+def list_session_items(
+    session_id: str,
+    *,
+    limit: int = 20,
+    after: str | None = None,
+    order: Literal["asc", "desc"] = "asc",
+) -> Call[Page]:
+    """What was said, oldest first."""
+    path = f"/v1/conversations/{quoted(session_id)}/items"
+    return Call("GET", path, shapes.page, query=_query(limit=limit, after=after, order=order))
+
+
+def delete_session(session_id: str) -> Call[Json]:
+    return Call("DELETE", f"/v1/conversations/{quoted(session_id)}", shapes.whole)
+
+
+def get_run(run_id: str) -> Call[Json]:
+    """How a run went: usage, times, steps, tools. It is on record when it has ended."""
+    return Call("GET", f"/v1/runs/{quoted(run_id)}", shapes.whole)
+
+
+def list_runs(
+    *,
+    agent_id: str | None = None,
+    session_id: str | None = None,
+    status: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> Call[Page]:
+    query = _query(
+        agent_id=agent_id, session_id=session_id, status=status, limit=limit, after=after
+    )
+    return Call("GET", "/v1/runs", shapes.page, query=query)
+
+
+def feedback(run_id: str, rating: Literal["up", "down"], comment: str | None = None) -> Call[Json]:
+    """Say what you think of a run's answer; a second opinion takes the place of the first."""
+    body = _given({"rating": rating, "comment": comment})
+    return Call("POST", f"/v1/runs/{quoted(run_id)}/feedback", shapes.whole, body)
+
+
+def health() -> Call[Json]:
+    """`{"status", "services"}`; not raised for a runtime that says that it is unhealthy."""
+    return Call("GET", "/api/health", shapes.health, also=(503,))
+
+
+def stats() -> Call[Json]:
+    """What streams and connections go on, and how the providers are."""
+    return Call("GET", "/api/streaming/stats", shapes.data)
+
+
+_PROVIDERS = "/api/streaming/providers"
+
+
+def _message(
+    agent_id: str | UUID,
+    parse: Callable[[Answered], Json],
+    message: str,
+    conversation_id: str | UUID | None,
+) -> tuple[str, Callable[[Answered], Json], Json]:
+    named = str(conversation_id) if conversation_id is not None else None
+    body = _given({"message": message, "conversation_id": named})
+    return f"/api/agents/{quoted(agent_id)}/messages", parse, body
+
+
+def _chat(
+    model: str, messages: Messages, session_id: str | None, options: Mapping[str, Any]
+) -> Json:
+    body = {**options, "model": model, "messages": _messages(messages)}
+    if session_id is not None:
+        body["metadata"] = {**(body.get("metadata") or {}), "session_id": session_id}
+    return body
+
+
+def _messages(messages: Messages) -> list[Mapping[str, Any]]:
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+
+
+def _given(fields: Mapping[str, Any]) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _query(**fields: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in fields.items() if value is not None}

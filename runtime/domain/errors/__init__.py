@@ -1,0 +1,236 @@
+"""Every refusal the runtime can make.
+
+DomainError
+├── Invalid              the request can never succeed as written
+│   ├── InvalidValue             a value object's rule
+│   ├── InvalidFrame             a WebSocket message of no known form
+│   ├── InvalidReference         `model` is not in any accepted form
+│   ├── InvalidJsonSchema        `response_format` asks for what is no usable JSON Schema
+│   ├── UpstreamRefused          the model's provider finds the request wrong
+│   ├── UnsupportedParameter     the agent can't honour a parameter of the call
+│   ├── FixedParameter           the agent's configuration fixes a parameter of the call
+│   ├── PreviousResponseNotFound `previous_response_id` leads to one that is not there
+│   └── NotInBackground          only a background response goes on without its caller
+├── Unprocessable        well-formed, but does not fit
+│   ├── InvalidConfig            the template refuses the configuration
+│   └── IdempotencyKeyReused     the key of another request
+├── Unauthenticated      the caller is not known
+├── Forbidden            the caller is known and may not
+│   ├── EgressRefused            an address that the runtime does not call
+│   └── ModelUnpriced            a budget in money, and a model without a price
+├── NotFound             it names something the caller can't see
+│   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
+│   ├── StreamNotFound
+│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
+│   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
+│   └── ModelNotFound            no agent answers to this `model`
+│       └── EmbeddingModelNotFound   no provider embeds with it
+├── Conflict             valid, but not in the current state
+│   ├── AgentExists · NameTaken · VersionExists · ProviderExists · ProviderModelExists
+│   ├── ProviderInUse            agents or other models need it
+│   ├── ProviderReadOnly         it is set in the operator's settings
+│   ├── TransitionRefused        the life cycle has no such step
+│   ├── SchemaVersionMismatch
+│   ├── IdempotencyKeyInUse · AnswerNotKept
+│   ├── SessionBusy              another turn of the conversation goes on
+│   ├── ResponseInProgress       it has not ended yet
+│   ├── RequestIdInUse · EventsGone
+│   └── ConcurrentChange         somebody else's change came first
+├── StaleVersion         If-Match names an older state
+├── RateLimited          too many, for now
+│   ├── LimitReached             of requests, tokens or runs that an operator allows
+│   │   └── RequestTooLarge          more tokens than ever fit
+│   └── BudgetExhausted          what an operator allows to be spent is spent
+├── Unavailable          the runtime can't, for now
+│   ├── Saturated · DatabaseUnavailable · Draining
+│   ├── CircuitOpen              the model failed again and again; it is left alone for a while
+│   ├── ModelDisabled            an admin took it out of service
+│   ├── ProviderSaturated        as many calls of the provider go on as it may have
+│   └── TokenKeysUnavailable     the keys that check JWTs can't be read
+├── RunTimeout           the run used up its own time
+├── ExecutionFailed      the template's code failed
+│   ├── StepFailed · IterationLimit
+│   └── SecretUnreadable         a stored secret does not open with the runtime's keys
+├── UpstreamFailed       the model's provider failed
+│   ├── UpstreamAuthFailed · UpstreamMisconfigured
+│   ├── NoSourceAnswered         several were asked, and each failed in its own way
+│   └── InvalidStructuredOutput  what was streamed does not fit the requested schema
+├── UpstreamRateLimited  the model's provider asks to wait
+└── UpstreamTimeout      the model's provider said nothing in time
+"""
+
+from runtime.domain.errors.agents import (
+    AgentExists,
+    AgentNotFound,
+    FieldProblem,
+    InvalidConfig,
+    KeyNotFound,
+    ModelNotFound,
+    NameTaken,
+    TemplateNotFound,
+    TransitionRefused,
+    VersionExists,
+)
+from runtime.domain.errors.conversations import (
+    CompletionNotFound,
+    ConversationNotFound,
+    ItemNotFound,
+    NotInBackground,
+    PreviousResponseNotFound,
+    ResponseInProgress,
+    ResponseNotFound,
+    SessionBusy,
+)
+from runtime.domain.errors.kinds import (
+    Conflict,
+    DomainError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+    Unprocessable,
+)
+from runtime.domain.errors.limits import (
+    BudgetExhausted,
+    LimitNotFound,
+    LimitReached,
+    ModelUnpriced,
+    PriceNotFound,
+    RequestTooLarge,
+)
+from runtime.domain.errors.providers import (
+    CircuitOpen,
+    EmbeddingModelNotFound,
+    ModelDisabled,
+    ProviderExists,
+    ProviderInUse,
+    ProviderModelExists,
+    ProviderModelNotFound,
+    ProviderNotFound,
+    ProviderReadOnly,
+    ProviderSaturated,
+)
+from runtime.domain.errors.requests import (
+    AnswerNotKept,
+    ConcurrentChange,
+    EgressRefused,
+    FixedParameter,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    InvalidFrame,
+    InvalidJsonSchema,
+    InvalidReference,
+    InvalidValue,
+    SchemaVersionMismatch,
+    StaleVersion,
+    UnsupportedParameter,
+)
+from runtime.domain.errors.runs import (
+    DatabaseUnavailable,
+    Draining,
+    EventsGone,
+    ExecutionFailed,
+    IterationLimit,
+    RequestIdInUse,
+    RunNotFound,
+    RunTimeout,
+    Saturated,
+    SecretUnreadable,
+    StepFailed,
+    StreamNotFound,
+    TokenKeysUnavailable,
+)
+from runtime.domain.errors.upstream import (
+    InvalidStructuredOutput,
+    NoSourceAnswered,
+    UpstreamAuthFailed,
+    UpstreamFailed,
+    UpstreamMisconfigured,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+
+__all__ = [
+    "AgentExists",
+    "AgentNotFound",
+    "AnswerNotKept",
+    "BudgetExhausted",
+    "CircuitOpen",
+    "CompletionNotFound",
+    "ConcurrentChange",
+    "Conflict",
+    "ConversationNotFound",
+    "DatabaseUnavailable",
+    "DomainError",
+    "Draining",
+    "EgressRefused",
+    "EmbeddingModelNotFound",
+    "EventsGone",
+    "ExecutionFailed",
+    "FieldProblem",
+    "FixedParameter",
+    "Forbidden",
+    "IdempotencyKeyInUse",
+    "IdempotencyKeyReused",
+    "Invalid",
+    "InvalidConfig",
+    "InvalidFrame",
+    "InvalidJsonSchema",
+    "InvalidReference",
+    "InvalidStructuredOutput",
+    "InvalidValue",
+    "ItemNotFound",
+    "IterationLimit",
+    "KeyNotFound",
+    "LimitNotFound",
+    "LimitReached",
+    "ModelDisabled",
+    "ModelNotFound",
+    "ModelUnpriced",
+    "NameTaken",
+    "NoSourceAnswered",
+    "NotFound",
+    "NotInBackground",
+    "PreviousResponseNotFound",
+    "PriceNotFound",
+    "ProviderExists",
+    "ProviderInUse",
+    "ProviderModelExists",
+    "ProviderModelNotFound",
+    "ProviderNotFound",
+    "ProviderReadOnly",
+    "ProviderSaturated",
+    "RateLimited",
+    "RequestIdInUse",
+    "RequestTooLarge",
+    "ResponseInProgress",
+    "ResponseNotFound",
+    "RunNotFound",
+    "RunTimeout",
+    "Saturated",
+    "SchemaVersionMismatch",
+    "SecretUnreadable",
+    "SessionBusy",
+    "StaleVersion",
+    "StepFailed",
+    "StreamNotFound",
+    "TemplateNotFound",
+    "TokenKeysUnavailable",
+    "TransitionRefused",
+    "Unauthenticated",
+    "Unavailable",
+    "Unprocessable",
+    "UnsupportedParameter",
+    "UpstreamAuthFailed",
+    "UpstreamFailed",
+    "UpstreamMisconfigured",
+    "UpstreamQuotaExhausted",
+    "UpstreamRateLimited",
+    "UpstreamRefused",
+    "UpstreamTimeout",
+    "VersionExists",
+]

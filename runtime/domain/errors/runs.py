@@ -1,0 +1,110 @@
+"""Runs, and the runtime that they run in."""
+
+from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, Unavailable
+
+
+class RunNotFound(NotFound):
+    code = "run_not_found"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(f"Run '{run}' does not exist.", param="id")
+
+
+class StreamNotFound(NotFound):
+    code = "stream_not_found"
+
+    def __init__(self, request_id: object) -> None:
+        super().__init__(
+            f"There is no request '{request_id}' here any more: only one with 'resumable': true "
+            "outlives its connection and its end, and only for a while.",
+            param="request_id",
+        )
+
+
+class RequestIdInUse(Conflict):
+    code = "request_id_in_use"
+
+    def __init__(self, request_id: object) -> None:
+        super().__init__(
+            f"A request '{request_id}' is there already; give each an id of its own.",
+            param="request_id",
+        )
+
+
+class EventsGone(Conflict):
+    code = "events_gone"
+
+    def __init__(self, after: int, first: int, last: int) -> None:
+        super().__init__(
+            f"The stream can't go on after event {after}: it has what comes after {first} to "
+            f"{last}.",
+            param="last_event",
+            details={"first": first, "last": last},
+        )
+
+
+class Saturated(Unavailable):
+    code = "saturated"
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"All {limit} places for {what} are taken; try again.", retry_after_s=1)
+
+
+class Draining(Unavailable):
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("The runtime is shutting down; try another replica.", retry_after_s=1)
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("The database can't be reached right now; try again.", retry_after_s=1)
+
+
+class TokenKeysUnavailable(Unavailable):
+    code = "token_keys_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The keys that tokens are checked with can't be read right now; try again.",
+            retry_after_s=10,
+        )
+
+
+class RunTimeout(DomainError):
+    code = "timeout"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The run was stopped after its limit of {seconds:g} s.")
+
+
+class ExecutionFailed(DomainError):
+    code = "execution_error"
+
+
+class StepFailed(ExecutionFailed):
+    code = "step_failed"
+
+    def __init__(self, step: str, tries: int, why: str) -> None:
+        tried = "1 try" if tries == 1 else f"{tries} tries"
+        super().__init__(f"Step '{step}' failed after {tried}: {why}")
+
+
+class IterationLimit(ExecutionFailed):
+    code = "iteration_limit"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The agent did not come to an answer within {limit} rounds.")
+
+
+class SecretUnreadable(ExecutionFailed):
+    code = "secret_unreadable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A stored secret can't be read with the runtime's key. An operator can give the key it "
+            "was stored under as RUNTIME_SECRET_KEY_PREVIOUS; otherwise write the secret again."
+        )
