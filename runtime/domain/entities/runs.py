@@ -10,9 +10,17 @@ from runtime.domain.value_objects.ids import AgentId, KeyId, LineId, ProjectId, 
 
 
 class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """For a person: an approval, or a word on a tool call whose outcome is not known."""
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)

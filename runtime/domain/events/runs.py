@@ -126,6 +126,48 @@ class HistorySummarised:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    """The run waits for a person. It goes on once every open approval is decided."""
+
+    type: ClassVar = "approval.requested"
+    approval_id: str
+    kind: str
+    """`tool`, `interrupt` or `outcome_unknown`."""
+    call_id: str = ""
+    tool: str = ""
+    arguments: str = ""
+    value: object = None
+    """What a graph's `interrupt` says to the person."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDecided:
+    type: ClassVar = "approval.decided"
+    approval_id: str
+    decision: str
+    """`approve`, `reject` or `edit`."""
+    decided_by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed:
+    """Another attempt goes on where the log ends."""
+
+    type: ClassVar = "run.resumed"
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDiscarded:
+    """The answer goes on differently: what was said by events numbered higher than `after` does
+    not count. Tools that were called stay called."""
+
+    type: ClassVar = "output.discarded"
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunCompleted:
     type: ClassVar = "run.completed"
     finish_reason: FinishReason
@@ -157,6 +199,10 @@ RunEvent = (
     | StepFinished
     | UsageReported
     | HistorySummarised
+    | ApprovalRequested
+    | ApprovalDecided
+    | RunResumed
+    | OutputDiscarded
     | RunCompleted
     | RunFailed
     | RunCancelled

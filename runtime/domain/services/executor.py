@@ -4,6 +4,7 @@ from typing import Protocol
 
 from runtime.domain.entities.agents import Agent
 from runtime.domain.events.runs import RunEvent
+from runtime.domain.services.durability import Durability
 from runtime.domain.value_objects.chat import GenerationOptions, Message
 from runtime.domain.value_objects.ids import ProjectId, RunId, UserId
 from runtime.domain.value_objects.memory import Recall
@@ -26,6 +27,8 @@ class RunInput:
     metadata: Mapping[str, object] = field(default_factory=dict)
     recall: Recall | None = None
     """What is told of the conversation before `messages`, for agents that keep a summary."""
+    durable: Durability | None = None
+    """Of a run that outlives its process; None for one whose caller waits."""
 
 
 Emit = Callable[[RunEvent], Awaitable[None]]
@@ -58,7 +61,7 @@ class AgentInstance(Protocol):
         """Emit what happens; cancelling the task that awaits this stops the agent.
 
         At most one RunCompleted, as the last event, where the finish reason is not `stop`
-        or not obvious. Raises DomainError.
+        or not obvious. Raises DomainError; of a durable run also RunSuspended and HandedOver.
         """
 
     async def aclose(self) -> None: ...

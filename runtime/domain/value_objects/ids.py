@@ -15,6 +15,10 @@ ItemId = NewType("ItemId", str)
 ResponseId = NewType("ResponseId", str)
 CompletionId = NewType("CompletionId", str)
 ProviderId = NewType("ProviderId", str)
+ApprovalId = NewType("ApprovalId", str)
+ScheduleId = NewType("ScheduleId", str)
+WebhookId = NewType("WebhookId", str)
+WorkerId = NewType("WorkerId", str)
 ProjectId = NewType("ProjectId", str)
 UserId = NewType("UserId", str)
 
@@ -64,6 +68,22 @@ def new_session_id() -> SessionId:
 def new_item_id(prefix: str) -> ItemId:
     """`msg`, `fc`, `fco`, `rs` or `mcp`, as OpenAI names the kinds of items."""
     return ItemId(f"{prefix}_{uuid7_hex()}")
+
+
+def new_approval_id() -> ApprovalId:
+    return ApprovalId(f"appr_{uuid7_hex()}")
+
+
+def new_schedule_id() -> ScheduleId:
+    return ScheduleId(f"sched_{uuid7_hex()}")
+
+
+def new_webhook_id() -> WebhookId:
+    return WebhookId(f"wh_{uuid7_hex()}")
+
+
+def new_worker_id() -> WorkerId:
+    return WorkerId(f"worker_{uuid7_hex()}")
 
 
 def completion_id(run: RunId) -> CompletionId:

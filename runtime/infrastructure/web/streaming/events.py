@@ -5,13 +5,17 @@ from typing import Any
 from runtime.domain.errors import Draining
 from runtime.domain.events.runs import (
     AnnotationsAdded,
+    ApprovalDecided,
+    ApprovalRequested,
     HistorySummarised,
+    OutputDiscarded,
     ReasoningDelta,
     RefusalDelta,
     RunCancelled,
     RunCompleted,
     RunEvent,
     RunFailed,
+    RunResumed,
     RunStarted,
     StepFinished,
     StepStarted,
@@ -78,6 +82,8 @@ def shown(event: RunEvent) -> tuple[str, dict[str, Any]] | None:
         case RunCancelled():
             return "error", failure(Draining())
         case UsageReported() | HistorySummarised():
+            return None
+        case ApprovalRequested() | ApprovalDecided() | RunResumed() | OutputDiscarded():
             return None
 
 

@@ -1,0 +1,101 @@
+"""What an attempt of a durable run may rely on, inside the agent's code."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from runtime.domain.services.tools import ToolOutcome
+from runtime.domain.value_objects.chat import ToolCall
+
+ApprovalKind = Literal["tool", "interrupt", "outcome_unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRequest:
+    """What a person is asked before the run goes on."""
+
+    kind: ApprovalKind
+    key: str
+    """Finds the answer again: a call's id, or an interrupt's."""
+    tool: str = ""
+    arguments: str = ""
+    """JSON text; what is approved is this call with these arguments."""
+    value: Any = None
+    """What a graph's `interrupt` says: JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    decision: Literal["approve", "reject", "edit"]
+    arguments: str | None = None
+    """With `edit`: what the tool is called with instead."""
+    value: Any = None
+    """For an interrupt: what it returns."""
+    reason: str = ""
+
+
+class RunSuspended(Exception):
+    """Raised by an instance: the attempt ends here, and the run waits for these."""
+
+    def __init__(self, requests: Sequence[ApprovalRequest]) -> None:
+        super().__init__(f"waits for {len(requests)} approvals")
+        self.requests = requests
+
+
+class HandedOver(Exception):
+    """Raised by an instance at a step's boundary, where it was asked to stop: the next attempt
+    goes on from there."""
+
+
+class AttemptLost(Exception):
+    """Another attempt has the run, or it has ended: nothing of this one counts any more."""
+
+
+CallState = Literal["new", "finished", "repeat", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What the ledger says of a call before it is made."""
+
+    state: CallState
+    """new: make it. finished: it was made, here is what it gave. repeat: it may have been made,
+    and may be made again. unknown: it may have been made; a person decides."""
+    call_id: str
+    """Under which it is on record: a model that is asked again gives its calls other ids."""
+    outcome: ToolOutcome | None = None
+
+
+class CallLog(Protocol):
+    """The tool ledger, as one attempt uses it."""
+
+    async def before(self, call: ToolCall, *, step: str, repeatable: bool) -> Entered:
+        """To be asked before a tool is called. Raises AttemptLost, DatabaseUnavailable."""
+
+    async def after(
+        self, call: ToolCall, entered: Entered, outcome: ToolOutcome, duration_ms: float
+    ) -> None:
+        """Before anybody sees the outcome. Raises as `before`."""
+
+
+@dataclass(slots=True)
+class Durability:
+    """Of one attempt. An interactive run has none."""
+
+    attempt: int
+    calls: CallLog
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """By `ApprovalRequest.key`."""
+    fork: str | None = None
+    """The checkpoint to begin at, which is already among the run's own."""
+    edits: bool = False
+    """The input is not to be ignored although there is a checkpoint: a fork with changed input."""
+    stopping: bool = False
+    """The runtime drains: stop at the next step's boundary by raising HandedOver."""
+    on_stop: Callable[[], None] | None = None
+    """Set by an instance that can stop at a boundary by itself; called once `stopping`."""
+
+    def stop(self) -> None:
+        self.stopping = True
+        if self.on_stop:
+            self.on_stop()
