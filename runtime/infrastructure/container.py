@@ -102,6 +102,7 @@ from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.tools.service import BuiltinTools
+from runtime.infrastructure.tools.service import register_entry_points as register_tools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 
 
@@ -111,15 +112,20 @@ def utc_now() -> datetime:
 
 def _templates(tools: BuiltinTools) -> TemplateRegistry:
     registry = TemplateRegistry(tools)
+    register_tools(tools, registry.report)
     register_built_in(registry)
     register_entry_points(registry)
     return registry
 
 
 def _folders(
-    settings: Settings, registry: TemplateRegistry, modes: GeneratorModes, adapters: AdapterRegistry
+    settings: Settings,
+    registry: TemplateRegistry,
+    modes: GeneratorModes,
+    adapters: AdapterRegistry,
+    tools: BuiltinTools,
 ) -> TemplateWatcher:
-    shelves = (modes, adapters)
+    shelves = (modes, adapters, tools)
     return TemplateWatcher(
         [TemplateFolder(path, registry, shelves) for path in settings.template_dirs]
     )
@@ -229,7 +235,9 @@ class Container(containers.DeclarativeContainer):
     )
     templates = providers.Singleton(_templates, tools)
     generator_modes = providers.Singleton(generator_modes)
-    template_watcher = providers.Singleton(_folders, settings, templates, generator_modes, adapters)
+    template_watcher = providers.Singleton(
+        _folders, settings, templates, generator_modes, adapters, tools
+    )
     executor = providers.Singleton(
         TemplateExecutor,
         templates,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from runtime.domain.errors import ExecutionFailed
 from runtime.domain.events.runs import RunEvent, TextDelta
+from runtime.domain.services.durability import ApprovalRequest, Decision, RunSuspended
 from runtime.domain.services.executor import AgentInstance, Emit, RunInput
 from runtime.domain.value_objects.chat import FinishReason
 
@@ -47,6 +48,20 @@ def current_run() -> RunScope:
     if scope is None:
         raise ExecutionFailed("This only works inside a run.")
     return scope
+
+
+def current_step() -> str:
+    """The step that the current task belongs to, the same over attempts; empty: not known."""
+    return ""
+
+
+def suspend(request: ApprovalRequest) -> Decision:
+    """What a person has decided. Raises RunSuspended before that."""
+    durable = current_run().input.durable
+    decision = durable.decisions.get(request.key) if durable else None
+    if decision is None:
+        raise RunSuspended([request])
+    return decision
 
 
 async def events_of(instance: AgentInstance, input: RunInput) -> AsyncGenerator[RunEvent]:

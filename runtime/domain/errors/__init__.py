@@ -35,6 +35,7 @@ DomainError
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
 │   ├── RequestIdInUse · EventsGone
+│   ├── ApprovalNeedsDurableRun  nobody can be waited for while the caller waits
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -128,6 +129,7 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
+    ApprovalNeedsDurableRun,
     DatabaseUnavailable,
     Draining,
     EventsGone,
@@ -158,6 +160,7 @@ __all__ = [
     "AgentExists",
     "AgentNotFound",
     "AnswerNotKept",
+    "ApprovalNeedsDurableRun",
     "BudgetExhausted",
     "CircuitOpen",
     "CompletionNotFound",

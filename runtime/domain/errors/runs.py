@@ -43,6 +43,16 @@ class EventsGone(Conflict):
         )
 
 
+class ApprovalNeedsDurableRun(Conflict):
+    code = "approval_needs_durable_run"
+
+    def __init__(self, tool: str) -> None:
+        super().__init__(
+            f"The tool '{tool}' is called once a person agrees, and only a run that outlives its "
+            "caller can wait for that: start it with POST /v1/runs, or as a background response."
+        )
+
+
 class Saturated(Unavailable):
     code = "saturated"
 
