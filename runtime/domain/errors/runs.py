@@ -1,6 +1,6 @@
 """Runs, and the runtime that they run in."""
 
-from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, Unavailable
+from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, RateLimited, Unavailable
 
 
 class RunNotFound(NotFound):
@@ -48,6 +48,16 @@ class Saturated(Unavailable):
 
     def __init__(self, what: str, limit: int) -> None:
         super().__init__(f"All {limit} places for {what} are taken; try again.", retry_after_s=1)
+
+
+class TooManyQueuedRuns(RateLimited):
+    code = "too_many_queued_runs"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"You have {most} runs waiting to begin, which is the most; wait until some have.",
+            retry_after_s=5,
+        )
 
 
 class Draining(Unavailable):
