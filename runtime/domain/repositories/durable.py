@@ -158,9 +158,16 @@ class ToolLedger(Protocol):
 
 
 class WorkerBeats(Protocol):
-    """Says of a process that it lives. It is called from a thread of its own, and blocks."""
+    """Says of a process that it lives. It is called from a thread of its own, and blocks; raises
+    Exception of whatever kind when the database can't be reached."""
 
-    def beat(self, worker: WorkerId) -> None:
-        """Raises Exception of whatever kind when the database can't be reached."""
+    def beat(self, worker: WorkerId) -> None: ...
+
+    def look(self) -> None:
+        """At the workers of this machine: those whose processes have ended are silent from now
+        on since ever."""
+
+    def leave(self, worker: WorkerId) -> None:
+        """It has ended; what is still its own is abandoned."""
 
     def close(self) -> None: ...
