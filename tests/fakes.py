@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
+from runtime.domain.entities.approvals import Approval
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.durable import DurableRun
@@ -37,6 +38,7 @@ from runtime.domain.repositories.agents import (
     AgentLineRepository,
     AgentRepository,
 )
+from runtime.domain.repositories.approvals import ApprovalRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.durable import DurableRunRepository
@@ -62,6 +64,7 @@ from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slu
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import (
     AgentId,
+    ApprovalId,
     AuditId,
     CompletionId,
     ItemId,
@@ -79,6 +82,7 @@ from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
+from tests.fakes_approvals import MemoryApprovalRepository
 from tests.fakes_completions import Kept, MemoryCompletionRepository
 from tests.fakes_durable_runs import MemoryDurableRunRepository
 from tests.fakes_feedback import MemoryFeedbackRepository, Opinion
@@ -122,6 +126,7 @@ class Tables:
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
     tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
+    approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -158,6 +163,7 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
         | Run
@@ -175,6 +181,7 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
         | Run
@@ -704,6 +711,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.usage: UsageRepository = MemoryUsageRepository(transaction)
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
         self.tool_calls: ToolCallRepository = MemoryToolCallRepository(transaction)
+        self.approvals: ApprovalRepository = MemoryApprovalRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -22,6 +22,7 @@ from runtime.infrastructure.database import (
 )
 from runtime.infrastructure.repositories import (
     agents,
+    approvals,
     audit,
     completions,
     feedback,
@@ -57,6 +58,7 @@ TABLES = {
     providers.providers,
     providers.provider_models,
     tool_ledger.tool_calls,
+    approvals.approvals,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

@@ -158,6 +158,15 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
         statement = self._running(id, attempt).values(status=RunStatus.QUEUED)
         return await self._one(statement.values(not_before=not_before) if not_before else statement)
 
+    async def waits(self, id: RunId) -> bool:
+        query = select(_c.status).where(_c.id == id, *self._visible(durable_runs))
+        if self._connection.dialect.name == "postgresql":
+            query = query.with_for_update()
+        else:
+            with refusals():
+                await take_writer(self._connection)
+        return (await self._execute(query)).scalar() == RunStatus.WAITING
+
     async def wake(self, id: RunId) -> bool:
         statement = update(durable_runs).where(
             _c.id == id, *self._visible(durable_runs), _c.status == RunStatus.WAITING

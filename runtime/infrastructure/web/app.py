@@ -23,6 +23,7 @@ from runtime.infrastructure.web.openai import chat, completions, conversations, 
 from runtime.infrastructure.web.openai.responses import routes as responses
 from runtime.infrastructure.web.routes import (
     agents,
+    approvals,
     keys,
     limits,
     metrics,
@@ -70,6 +71,7 @@ def create_app(container: Container) -> FastAPI:
         agents.router,
         templates.router,
         runs.router,
+        approvals.router,
         keys.router,
         limits.router,
         prices.router,
