@@ -41,7 +41,7 @@ class DatabaseDispatcher(RunDispatcher):
         worker: WorkerId,
         *,
         most: int,
-        share: Share = Share(),  # noqa: B008 - it is frozen
+        share: Share,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._queue = queue
