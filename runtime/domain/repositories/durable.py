@@ -29,6 +29,9 @@ class DurableRunRepository(Protocol):
     ) -> Sequence[DurableRun]:
         """Those that have not ended, by (created_at, id), newest first."""
 
+    async def queued(self) -> int:
+        """How many of the owner's own wait to be begun."""
+
     async def finish(self, run: DurableRun, *, attempt: int | None = None) -> bool:
         """Write how it ended. False when that is decided; with `attempt`, when that is no longer
         the current one."""
