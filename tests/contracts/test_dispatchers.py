@@ -13,13 +13,12 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
-from runtime.domain.repositories.durable import RunQueue, Share
-from runtime.domain.services.liveness import Heartbeat
-from runtime.domain.services.signals import RunSignals
+from runtime.domain.repositories.durable import Share
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.ids import new_worker_id
 from runtime.infrastructure.database import create_engine
 from runtime.infrastructure.dispatch.database import DatabaseDispatcher
+from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.dispatch.inline import InlineDispatcher
 from runtime.infrastructure.liveness.beats import worker_beats
 from runtime.infrastructure.liveness.heart import Heart
@@ -35,15 +34,6 @@ from tests.postgres import SERVER
 
 UNSHARED = Share()
 Outage = Callable[[], AbstractAsyncContextManager[None]]
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What a process stands on."""
-
-    queue: RunQueue
-    signals: RunSignals
-    heart: Heartbeat
 
 
 @dataclass(frozen=True)
@@ -84,7 +74,7 @@ def _memory() -> Storage:
 
     return Storage(
         partial(memory_unit_of_work, store, Published()),
-        lambda _: Ground(queue, signals, SteadyHeart()),
+        lambda _: Ground(queue, signals, SteadyHeart(), new_worker_id()),
         outage,
         "memory:",
     )
@@ -93,8 +83,9 @@ def _memory() -> Storage:
 def _sql_ground(url: str, opened: AsyncExitStack) -> Ground:
     engine = create_engine(url)
     opened.push_async_callback(engine.dispose)
-    heart = Heart(worker_beats(engine), new_worker_id())
-    return Ground(SqlRunQueue(engine), run_signals(engine), heart)
+    worker = new_worker_id()
+    heart = Heart(worker_beats(engine), worker)
+    return Ground(SqlRunQueue(engine), run_signals(engine), heart, worker)
 
 
 @asynccontextmanager
@@ -155,12 +146,8 @@ class Yard:
     def _dispatcher(
         self, ground: Ground, most: int, share: Share
     ) -> DatabaseDispatcher | InlineDispatcher:
-        worker = new_worker_id()
-        if self.adapter == "inline":
-            return InlineDispatcher(ground.queue, ground.heart, worker, most=most, share=share)
-        return DatabaseDispatcher(
-            ground.queue, ground.signals, ground.heart, worker, most=most, share=share
-        )
+        kind = InlineDispatcher if self.adapter == "inline" else DatabaseDispatcher
+        return kind(ground, most, share)
 
     async def _end(self, process: Process) -> None:
         await process.dispatcher.stop()

@@ -8,12 +8,12 @@ from datetime import datetime
 
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.errors import DatabaseUnavailable
-from runtime.domain.repositories.durable import RunQueue, Share, Ticket
+from runtime.domain.repositories.durable import Share, Ticket
 from runtime.domain.services.dispatcher import Begin, RunDispatcher
-from runtime.domain.services.liveness import Heartbeat
 from runtime.domain.value_objects.identity import Scope
-from runtime.domain.value_objects.ids import RunId, WorkerId, made_at
+from runtime.domain.value_objects.ids import RunId, made_at
 from runtime.infrastructure.backoff import Backoff
+from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.dispatch.places import Places
 
 logger = logging.getLogger(__name__)
@@ -27,20 +27,13 @@ class InlineDispatcher(RunDispatcher):
     nothing by itself. What can't be claimed now - its time has not come, its owner has their
     share - is brought again by the reconciler."""
 
-    def __init__(
-        self,
-        queue: RunQueue,
-        heart: Heartbeat,
-        worker: WorkerId,
-        *,
-        most: int,
-        share: Share,
-    ) -> None:
-        self._queue = queue
-        self._heart = heart
-        self._worker = worker
+    def __init__(self, ground: Ground, most: int, share: Share) -> None:
+        """`most` go on at once in this process."""
+        self._queue = ground.queue
+        self._heart = ground.heart
+        self._worker = ground.worker
         self._share = share
-        self._places = Places(most, heart, self._look)
+        self._places = Places(most, ground.heart, self._look)
         self._waiting: dict[Scope, list[_Waiting]] = {}
         self._known: set[RunId] = set()
         self._begin: Begin | None = None
