@@ -97,6 +97,7 @@ workers = Table(
     metadata,
     Column("id", Key, primary_key=True),
     Column("beat_at", Double, nullable=False),
+    Column("process", Words, nullable=False),
 )
 _c = durable_runs.c
 _TICKET = (_c.id, _c.project_id, _c.owner_id, _c.line_id, _c.attempt, _c.status)
