@@ -56,6 +56,7 @@ from runtime.domain.repositories.sessions import (
     SessionRepository,
     TakeSession,
 )
+from runtime.domain.repositories.tool_calls import ToolCallRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
@@ -94,6 +95,7 @@ from tests.fakes_responses import (
     MemoryResponseRepository,
     MemoryRunEventRepository,
 )
+from tests.fakes_tools import Called, MemoryToolCallRepository
 
 T = TypeVar("T")
 
@@ -120,6 +122,7 @@ class Tables:
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
+    tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -131,6 +134,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self.tables = Tables()
         self.writer = asyncio.Lock()
+        self.attempts: dict[RunId, int] = {}
+        """Of durable runs that go on, with the attempt that has them."""
 
 
 class MemoryTransaction:
@@ -712,6 +717,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = MemoryPriceRepository(transaction)
         self.usage: UsageRepository = MemoryUsageRepository(transaction)
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
+        self.tool_calls: ToolCallRepository = MemoryToolCallRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

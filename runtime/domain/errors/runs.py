@@ -45,6 +45,17 @@ class EventsGone(Conflict):
         )
 
 
+class ApprovalNeedsDurableRun(Conflict):
+    code = "approval_needs_durable_run"
+
+    def __init__(self, tool: str | None = None) -> None:
+        what = f"The tool '{tool}' is called" if tool else "The agent goes on"
+        super().__init__(
+            f"{what} only once a person agrees, and a run can wait for that only if it outlives "
+            "its caller: start it with POST /v1/runs, or as a background response."
+        )
+
+
 class Saturated(Unavailable):
     code = "saturated"
 
@@ -161,16 +172,6 @@ class StateUnreadable(ExecutionFailed):
 
     def __init__(self, why: str) -> None:
         super().__init__(f"What an earlier step left can't be read: {why}")
-
-
-class ApprovalNeedsDurableRun(Conflict):
-    code = "approval_needs_durable_run"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The agent asks a person before it goes on, and nobody can be asked while a caller "
-            "waits. Start it with POST /v1/runs, or as a background response."
-        )
 
 
 class CheckpointNotFound(NotFound):

@@ -1,4 +1,3 @@
-from asyncio import gather
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -13,8 +12,9 @@ from runtime.domain.value_objects.chat import ToolCall
 from runtime.templates.config import GenerationConfig
 from runtime.templates.langgraph import LangGraphTemplate
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
-from runtime.templates.langgraph.tools import call_tool, granted_specs
+from runtime.templates.langgraph.tools import granted_specs
 from runtime.templates.scope import current_run
+from runtime.templates.tools import side_by_side
 
 
 class ReactConfig(GenerationConfig):
@@ -135,7 +135,10 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
             await scope.say("\n\n")
         broken = {call["id"] for call in answer.invalid_tool_calls}
         work = [self._result(call, call.id in broken) for call in tool_calls_of(answer)]
-        results = await gather(*work) if self.config.parallel else [await each for each in work]
+        if self.config.parallel:
+            results = await side_by_side(work)
+        else:
+            results = [await each for each in work]
         scope.called_own_tools = True
         return {"messages": results}
 
@@ -148,7 +151,7 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
             text = f"The arguments of '{call.name}' are not a complete JSON object; call it again."
             outcome = ToolOutcome("error", text)
         else:
-            outcome = await call_tool(self.services.tools, call, self.config.tool_timeout_s)
+            outcome = await self.call_tool(call, timeout_s=self.config.tool_timeout_s)
         return ToolMessage(outcome.output, tool_call_id=call.id, status=outcome.status)
 
 
