@@ -15,6 +15,7 @@ from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.feedback import Feedback
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
+from runtime.domain.entities.memories import Fact
 from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
@@ -41,6 +42,7 @@ from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
@@ -64,6 +66,7 @@ from runtime.domain.value_objects.ids import (
     ItemId,
     KeyId,
     LineId,
+    MemoryId,
     ResponseId,
     RunId,
     SessionId,
@@ -84,6 +87,7 @@ from tests.fakes_limits import (
     MemoryUsageRepository,
     add_usage,
 )
+from tests.fakes_memories import MemoryFactRepository
 from tests.fakes_providers import MemoryProviderRepository
 from tests.fakes_responses import (
     LoggedEvent,
@@ -115,6 +119,7 @@ class Tables:
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
+    memories: dict[MemoryId, Fact] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -675,6 +680,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = MemoryPriceRepository(transaction)
         self.usage: UsageRepository = MemoryUsageRepository(transaction)
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
+        self.memories: FactRepository = MemoryFactRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -28,6 +28,7 @@ from runtime.infrastructure.repositories import (
     idempotency,
     keys,
     limits,
+    memories,
     providers,
     responses,
     run_events,
@@ -55,6 +56,8 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    memories.memories,
+    memories.memory_words,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

@@ -21,7 +21,7 @@ DomainError
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
 │   ├── StreamNotFound
-│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
+│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
@@ -34,6 +34,7 @@ DomainError
 │   ├── IdempotencyKeyInUse · AnswerNotKept
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
+│   ├── MemoryExists · MemoryFull
 │   ├── RequestIdInUse · EventsGone
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
@@ -100,6 +101,7 @@ from runtime.domain.errors.limits import (
     PriceNotFound,
     RequestTooLarge,
 )
+from runtime.domain.errors.memories import MemoryExists, MemoryFull, MemoryNotFound
 from runtime.domain.errors.providers import (
     CircuitOpen,
     EmbeddingModelNotFound,
@@ -188,6 +190,9 @@ __all__ = [
     "KeyNotFound",
     "LimitNotFound",
     "LimitReached",
+    "MemoryExists",
+    "MemoryFull",
+    "MemoryNotFound",
     "ModelDisabled",
     "ModelNotFound",
     "ModelUnpriced",
