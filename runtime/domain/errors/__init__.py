@@ -20,7 +20,7 @@ DomainError
 │   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
-│   ├── StreamNotFound
+│   ├── StreamNotFound · CheckpointNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   └── ModelNotFound            no agent answers to this `model`
@@ -36,6 +36,8 @@ DomainError
 │   ├── ResponseInProgress       it has not ended yet
 │   ├── MemoryExists · MemoryFull
 │   ├── RequestIdInUse · EventsGone
+│   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
+│   ├── RunNotDurable            it left nothing to go on from
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -51,6 +53,7 @@ DomainError
 ├── RunTimeout           the run used up its own time
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
+│   ├── StateNotStorable · StateUnreadable
 │   └── SecretUnreadable         a stored secret does not open with the runtime's keys
 ├── UpstreamFailed       the model's provider failed
 │   ├── UpstreamAuthFailed · UpstreamMisconfigured
@@ -130,16 +133,21 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
+    ApprovalNeedsDurableRun,
+    CheckpointNotFound,
     DatabaseUnavailable,
     Draining,
     EventsGone,
     ExecutionFailed,
     IterationLimit,
     RequestIdInUse,
+    RunNotDurable,
     RunNotFound,
     RunTimeout,
     Saturated,
     SecretUnreadable,
+    StateNotStorable,
+    StateUnreadable,
     StepFailed,
     StreamNotFound,
     TokenKeysUnavailable,
@@ -160,7 +168,9 @@ __all__ = [
     "AgentExists",
     "AgentNotFound",
     "AnswerNotKept",
+    "ApprovalNeedsDurableRun",
     "BudgetExhausted",
+    "CheckpointNotFound",
     "CircuitOpen",
     "CompletionNotFound",
     "ConcurrentChange",
@@ -214,6 +224,7 @@ __all__ = [
     "RequestTooLarge",
     "ResponseInProgress",
     "ResponseNotFound",
+    "RunNotDurable",
     "RunNotFound",
     "RunTimeout",
     "Saturated",
@@ -221,6 +232,8 @@ __all__ = [
     "SecretUnreadable",
     "SessionBusy",
     "StaleVersion",
+    "StateNotStorable",
+    "StateUnreadable",
     "StepFailed",
     "StreamNotFound",
     "TemplateNotFound",
