@@ -68,7 +68,10 @@ from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
+from runtime.domain.value_objects.ids import new_worker_id
 from runtime.infrastructure.database import create_engine, ping
+from runtime.infrastructure.dispatch import run_dispatcher
+from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.events import EventBus
 from runtime.infrastructure.frameworks.discovery import (
@@ -81,6 +84,8 @@ from runtime.infrastructure.frameworks.executor import TemplateExecutor
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.frameworks.watcher import TemplateWatcher
 from runtime.infrastructure.identity import token_verifier
+from runtime.infrastructure.liveness.beats import worker_beats
+from runtime.infrastructure.liveness.heart import Heart
 from runtime.infrastructure.monitoring import setup
 from runtime.infrastructure.monitoring.exposition import Exposition, Present
 from runtime.infrastructure.monitoring.prometheus import PrometheusMonitor
@@ -92,6 +97,7 @@ from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
+from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
@@ -105,6 +111,7 @@ from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
+from runtime.infrastructure.signals import run_signals
 from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 
@@ -188,6 +195,16 @@ class Container(containers.DeclarativeContainer):
     engine = providers.Singleton(create_engine, settings.provided.database)
     events = providers.Singleton(EventBus)
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
+
+    worker_id = providers.Singleton(new_worker_id)
+    heart = providers.Singleton(Heart, providers.Singleton(worker_beats, engine), worker_id)
+    run_signals = providers.Singleton(run_signals, engine)
+    run_queue = providers.Singleton(SqlRunQueue, engine)
+    dispatcher = providers.Singleton(
+        run_dispatcher,
+        settings,
+        providers.Singleton(Ground, run_queue, run_signals, heart, worker_id),
+    )
 
     metrics = providers.Singleton(PrometheusMonitor)
     tracing = providers.Singleton(setup.tracing, settings.provided.otel_endpoint)

@@ -61,8 +61,8 @@ TABLES = {
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""
-SHORT_LIVED = ("rate_windows", "rate_leases")
-"""On PostgreSQL alone, written by functions."""
+SHORT_LIVED = ("rate_windows", "rate_leases", "run_signals")
+"""Of one kind of database alone."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
