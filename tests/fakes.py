@@ -16,6 +16,7 @@ from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.feedback import Feedback
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
+from runtime.domain.entities.memories import Fact
 from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
@@ -43,6 +44,7 @@ from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
@@ -67,6 +69,7 @@ from runtime.domain.value_objects.ids import (
     ItemId,
     KeyId,
     LineId,
+    MemoryId,
     ResponseId,
     RunId,
     SessionId,
@@ -89,6 +92,7 @@ from tests.fakes_limits import (
     MemoryUsageRepository,
     add_usage,
 )
+from tests.fakes_memories import MemoryFactRepository
 from tests.fakes_providers import MemoryProviderRepository
 from tests.fakes_responses import (
     LoggedEvent,
@@ -123,6 +127,7 @@ class Tables:
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
     tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
+    memories: dict[MemoryId, Fact] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -718,6 +723,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.usage: UsageRepository = MemoryUsageRepository(transaction)
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
         self.tool_calls: ToolCallRepository = MemoryToolCallRepository(transaction)
+        self.memories: FactRepository = MemoryFactRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -10,6 +10,7 @@ from runtime.application.handlers import (
     completions,
     keys,
     limits,
+    memories,
     responses,
     seeding,
     sessions,
@@ -28,6 +29,7 @@ from runtime.application.queries.feedback import FeedbackQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.limits import LimitQueries
+from runtime.application.queries.memories import MemoryQueries
 from runtime.application.queries.providers import ProviderQueries
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
@@ -51,6 +53,7 @@ from runtime.application.services.generation.modes import GeneratorModes
 from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.live_streams import LiveStreams
+from runtime.application.services.memories import MemoryBook
 from runtime.application.services.provider_keys import ProviderKeys
 from runtime.application.services.quotas import Quotas
 from runtime.application.services.recorder import RunRecorder
@@ -98,6 +101,7 @@ from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
@@ -165,7 +169,8 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlResponseLeases(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
     ]
-    return Retention([(each, timedelta(days=most)) for each, most in days if most], now)
+    kept_for = [(each, timedelta(days=most)) for each, most in days if most]
+    return Retention([*kept_for, (SqlFactPruner(engine), timedelta(0))], now)
 
 
 def _checks(
@@ -255,11 +260,15 @@ class Container(containers.DeclarativeContainer):
     template_watcher = providers.Singleton(
         _folders, settings, templates, generator_modes, adapters, tools
     )
+    memory_book = providers.Singleton(
+        MemoryBook, uow, clock, settings.provided.max_memories_per_user
+    )
     executor = providers.Singleton(
         TemplateExecutor,
         templates,
         models,
         tools,
+        memory_book,
         providers.Factory(built_in_executors),
         config_secrets,
     )
@@ -361,6 +370,10 @@ class Container(containers.DeclarativeContainer):
         max_bytes=settings.provided.stream_resume_buffer_bytes,
     )
     give_feedback = providers.Factory(GiveFeedbackHandler, uow=uow, recorder=recorder, now=clock)
+    remember = providers.Factory(memories.RememberHandler, book=memory_book, catalogue=catalogue)
+    change_memory = providers.Factory(memories.ChangeMemoryHandler, uow=uow, now=clock)
+    forget = providers.Factory(memories.ForgetHandler, uow=uow, now=clock)
+    forget_all = providers.Factory(memories.ForgetAllHandler, uow=uow)
 
     background = providers.Singleton(
         BackgroundRuns,
@@ -441,6 +454,7 @@ class Container(containers.DeclarativeContainer):
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     feedback_queries = providers.Factory(FeedbackQueries, uow=uow, recorder=recorder)
+    memory_queries = providers.Factory(MemoryQueries, uow=uow, catalogue=catalogue, now=clock)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)
     schema_queries = providers.Factory(
         SchemaQueries,

@@ -28,6 +28,7 @@ from runtime.infrastructure.repositories import (
     idempotency,
     keys,
     limits,
+    memories,
     providers,
     responses,
     run_events,
@@ -57,6 +58,8 @@ TABLES = {
     providers.providers,
     providers.provider_models,
     tool_ledger.tool_calls,
+    memories.memories,
+    memories.memory_words,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

@@ -21,7 +21,7 @@ DomainError
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
 │   ├── StreamNotFound · CheckpointNotFound
-│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
+│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
@@ -35,6 +35,7 @@ DomainError
 │   ├── IdempotencyKeyInUse · AnswerNotKept
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
+│   ├── MemoryExists · MemoryFull
 │   ├── RequestIdInUse · EventsGone
 │   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
 │   ├── RunNotDurable            it left nothing to go on from
@@ -106,6 +107,7 @@ from runtime.domain.errors.limits import (
     PriceNotFound,
     RequestTooLarge,
 )
+from runtime.domain.errors.memories import MemoryExists, MemoryFull, MemoryNotFound
 from runtime.domain.errors.providers import (
     CircuitOpen,
     EmbeddingModelNotFound,
@@ -205,6 +207,9 @@ __all__ = [
     "KeyNotFound",
     "LimitNotFound",
     "LimitReached",
+    "MemoryExists",
+    "MemoryFull",
+    "MemoryNotFound",
     "ModelDisabled",
     "ModelNotFound",
     "ModelUnpriced",
