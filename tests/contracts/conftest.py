@@ -28,6 +28,7 @@ from runtime.infrastructure.repositories.durable_runs import durable_runs
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
@@ -48,6 +49,7 @@ from tests.fakes import (
 from tests.fakes_completions import MemoryCompletionPruner
 from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
+from tests.fakes_memories import MemoryFactPruner
 from tests.fakes_providers import MemoryProviderBook
 from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
 from tests.fakes_tools import MemoryToolLedger
@@ -66,6 +68,7 @@ class Storage:
     key_ring: KeyRing
     idempotency: IdempotencyStore
     completion_pruner: Pruner
+    fact_pruner: Pruner
     leases: ResponseLeases
     event_log: RunEventLog
     ledger: Ledger
@@ -172,6 +175,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             key_ring=MemoryKeyRing(store),
             idempotency=MemoryIdempotencyStore(),
             completion_pruner=MemoryCompletionPruner(store),
+            fact_pruner=MemoryFactPruner(store),
             leases=MemoryResponseLeases(store),
             event_log=MemoryRunEventLog(store),
             ledger=MemoryLedger(store),
@@ -191,6 +195,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         key_ring=SqlKeyRing(engine),
         idempotency=SqlIdempotencyStore(engine),
         completion_pruner=SqlCompletionPruner(engine),
+        fact_pruner=SqlFactPruner(engine),
         leases=SqlResponseLeases(engine),
         event_log=SqlRunEventLog(engine),
         ledger=SqlLedger(engine),

@@ -29,6 +29,7 @@ from runtime.infrastructure.repositories import (
     idempotency,
     keys,
     limits,
+    memories,
     providers,
     responses,
     run_events,
@@ -59,11 +60,13 @@ TABLES = {
     providers.provider_models,
     tool_ledger.tool_calls,
     approvals.approvals,
+    memories.memories,
+    memories.memory_words,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""
-SHORT_LIVED = ("rate_windows", "rate_leases")
-"""On PostgreSQL alone, written by functions."""
+SHORT_LIVED = ("rate_windows", "rate_leases", "run_signals")
+"""Of one kind of database alone."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -22,12 +22,13 @@ DomainError
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
 │   ├── StreamNotFound · CheckpointNotFound · ApprovalNotFound
-│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
+│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists · ProviderExists · ProviderModelExists
+│   ├── RunNotDurable · RunNotEnded
 │   ├── ProviderInUse            agents or other models need it
 │   ├── ProviderReadOnly         it is set in the operator's settings
 │   ├── TransitionRefused        the life cycle has no such step
@@ -35,6 +36,7 @@ DomainError
 │   ├── IdempotencyKeyInUse · AnswerNotKept
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
+│   ├── MemoryExists · MemoryFull
 │   ├── RequestIdInUse · EventsGone
 │   ├── ApprovalIsDecided · ApprovalChanged · RunNotWaiting
 │   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
@@ -42,6 +44,7 @@ DomainError
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
+│   ├── TooManyQueuedRuns        of one owner
 │   ├── LimitReached             of requests, tokens or runs that an operator allows
 │   │   └── RequestTooLarge          more tokens than ever fit
 │   └── BudgetExhausted          what an operator allows to be spent is spent
@@ -52,6 +55,7 @@ DomainError
 │   ├── ProviderSaturated        as many calls of the provider go on as it may have
 │   └── TokenKeysUnavailable     the keys that check JWTs can't be read
 ├── RunTimeout           the run used up its own time
+├── DeadlineExceeded     the run had not ended when it had to
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
 │   ├── StateNotStorable · StateUnreadable
@@ -75,6 +79,13 @@ from runtime.domain.errors.agents import (
     TemplateNotFound,
     TransitionRefused,
     VersionExists,
+)
+from runtime.domain.errors.approvals import (
+    ApprovalChanged,
+    ApprovalIsDecided,
+    ApprovalNotFound,
+    ArgumentsRefused,
+    RunNotWaiting,
 )
 from runtime.domain.errors.conversations import (
     CompletionNotFound,
@@ -105,6 +116,7 @@ from runtime.domain.errors.limits import (
     PriceNotFound,
     RequestTooLarge,
 )
+from runtime.domain.errors.memories import MemoryExists, MemoryFull, MemoryNotFound
 from runtime.domain.errors.providers import (
     CircuitOpen,
     EmbeddingModelNotFound,
@@ -133,21 +145,18 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
-    ApprovalChanged,
-    ApprovalIsDecided,
     ApprovalNeedsDurableRun,
-    ApprovalNotFound,
-    ArgumentsRefused,
     CheckpointNotFound,
     DatabaseUnavailable,
+    DeadlineExceeded,
     Draining,
     EventsGone,
     ExecutionFailed,
     IterationLimit,
     RequestIdInUse,
     RunNotDurable,
+    RunNotEnded,
     RunNotFound,
-    RunNotWaiting,
     RunTimeout,
     Saturated,
     SecretUnreadable,
@@ -156,6 +165,7 @@ from runtime.domain.errors.runs import (
     StepFailed,
     StreamNotFound,
     TokenKeysUnavailable,
+    TooManyQueuedRuns,
 )
 from runtime.domain.errors.upstream import (
     InvalidStructuredOutput,
@@ -186,6 +196,7 @@ __all__ = [
     "Conflict",
     "ConversationNotFound",
     "DatabaseUnavailable",
+    "DeadlineExceeded",
     "DomainError",
     "Draining",
     "EgressRefused",
@@ -209,6 +220,9 @@ __all__ = [
     "KeyNotFound",
     "LimitNotFound",
     "LimitReached",
+    "MemoryExists",
+    "MemoryFull",
+    "MemoryNotFound",
     "ModelDisabled",
     "ModelNotFound",
     "ModelUnpriced",
@@ -231,6 +245,7 @@ __all__ = [
     "ResponseInProgress",
     "ResponseNotFound",
     "RunNotDurable",
+    "RunNotEnded",
     "RunNotFound",
     "RunNotWaiting",
     "RunTimeout",
@@ -245,6 +260,7 @@ __all__ = [
     "StreamNotFound",
     "TemplateNotFound",
     "TokenKeysUnavailable",
+    "TooManyQueuedRuns",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",

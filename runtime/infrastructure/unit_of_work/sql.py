@@ -11,6 +11,7 @@ from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
@@ -32,6 +33,7 @@ from runtime.infrastructure.repositories.limits import (
     SqlPriceRepository,
     SqlUsageRepository,
 )
+from runtime.infrastructure.repositories.memories import SqlFactRepository
 from runtime.infrastructure.repositories.providers import SqlProviderRepository
 from runtime.infrastructure.repositories.responses import SqlResponseRepository
 from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
@@ -63,6 +65,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.providers: ProviderRepository = SqlProviderRepository(*common)
         self.tool_calls: ToolCallRepository = SqlToolCallRepository(*common)
         self.approvals: ApprovalRepository = SqlApprovalRepository(*common)
+        self.memories: FactRepository = SqlFactRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

@@ -30,9 +30,10 @@ from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.templates.base import BaseAgentTemplate, C, Services
 from runtime.templates.langgraph.chat_model import RuntimeChatModel
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
+from runtime.templates.langgraph.store import RunStore
 from runtime.templates.langgraph.summary import with_summary
 from runtime.templates.langgraph.tools import once_each
-from runtime.templates.scope import CURRENT, RunScope, events_of
+from runtime.templates.scope import CURRENT, RunScope, current_run, events_of
 
 Graph = CompiledStateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]
 
@@ -62,7 +63,8 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             name_of_model=agent.spec.model,
             fixed=self.fixed_options,
         )
-        self.graph: Graph = _compiled(self.build_graph())
+        store = RunStore(lambda: self.memory(current_run().input))
+        self.graph: Graph = _compiled(self.build_graph(), store)
 
     @abstractmethod
     def build_graph(self) -> StateGraph[Any, Any, Any, Any] | Graph:
@@ -193,8 +195,10 @@ class _Steps:
         )
 
 
-def _compiled(graph: StateGraph[Any, Any, Any, Any] | Graph) -> Graph:
-    return graph.compile() if isinstance(graph, StateGraph) else graph
+def _compiled(graph: StateGraph[Any, Any, Any, Any] | Graph, store: RunStore) -> Graph:
+    if isinstance(graph, StateGraph):
+        return graph.compile(store=store)
+    return graph if graph.store is not None else graph.copy({"store": store})
 
 
 def _answers(result: object) -> Iterator[AIMessage]:

@@ -8,6 +8,7 @@ from runtime.application.services.durable.part import AlreadyKept, Paused
 from runtime.application.services.durable.records import record_of
 from runtime.application.services.journal import outcome
 from runtime.application.services.rulebook import RuleBook
+from runtime.domain.entities.approvals import Approval
 from runtime.domain.entities.durable import DurableRun, RunProblem
 from runtime.domain.entities.responses import End, end_of, open_items, response_id
 from runtime.domain.entities.runs import Run, RunStatus
@@ -84,7 +85,10 @@ class Endings:
                 still = await work.durable.release(run.id, attempt, due)
             if not still:
                 raise AttemptLost
-            await work.run_events.append(run.id, after, rest)
+            asked = [Approval.asked(run, each, self.now()) for each in pause.requests]
+            new = await work.approvals.add_all(asked)
+            said = [*rest, *(each.request_event for each in new)]
+            await work.run_events.append(run.id, after, said)
             await work.commit()
 
     async def _leave(

@@ -70,6 +70,9 @@ class Worker:
         if paused and paused.why == "handed_over":
             await self.dispatch().dispatch(ticket)
 
+    def has(self, ticket: Ticket) -> bool:
+        return ticket.id in self.beginning or ticket.id in self.active
+
     def lost(self, run: RunId) -> None:
         """It was ended, or is another's."""
         if attempt := self.active.get(run):
@@ -89,7 +92,8 @@ class Worker:
     async def _prepared(self, ticket: Ticket) -> Attempt:
         async with self.uow(ticket.scope) as work:
             run = await work.durable.get(ticket.id)
-            decisions: Mapping[str, Decision] = {}
+            asked = await work.approvals.of_run(run.id)
+            decisions = {each.key: each.answer for each in asked if each.answer}
         if run.attempt != ticket.attempt:
             raise AttemptLost
         before = await self.logs.all_of(run.id, run.scope)

@@ -24,7 +24,11 @@ router = APIRouter(
     prefix="/v1", tags=["Approvals"], responses=PLATFORM_ERRORS, route_class=StrictRoute
 )
 Queries = Annotated[ApprovalQueries, provided(lambda c: c.approval_queries())]
-EXAMPLE = {"decision": "edit", "arguments": {"order": "A-17", "amount": 20}, "reason": "Half."}
+EXAMPLE: dict[str, Any] = {
+    "decision": "edit",
+    "arguments": {"order": "A-17", "amount": 20},
+    "reason": "Half.",
+}
 
 
 class ApprovalOut(BaseModel):
