@@ -78,6 +78,7 @@ from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
+from runtime.infrastructure.repositories.runs import run_position
 from tests.fakes_completions import Kept, MemoryCompletionRepository
 from tests.fakes_durable_runs import MemoryDurableRunRepository
 from tests.fakes_feedback import MemoryFeedbackRepository, Opinion
@@ -375,17 +376,24 @@ class MemoryRunRepository(RunRepository):
                 return run
         raise RunNotFound(id)
 
-    async def page(self, where: RunFilter, *, limit: int, after: str | None) -> Page[Run]:
+    async def page(
+        self, where: RunFilter, *, limit: int, after: str | None
+    ) -> Page[Run | DurableRun]:
+        tables, scope = self._transaction.tables, self._transaction.scope
+        durable = [
+            run
+            for run in self._transaction.ours(tables.durable.values())
+            if not run.status.final and (scope.administers or self._transaction.mine(run))
+        ]
+        every: list[Run | DurableRun] = [*self._runs(), *durable]
         found = [
             run
-            for run in self._runs()
+            for run in every
             if where.agent_id in (None, run.agent_id)
             and where.status in (None, run.status)
-            and where.session_id in (None, run.session_id)
+            and where.session_id in (None, _session(run))
         ]
-        return _page(
-            Cursors("runs"), found, limit, after, lambda run: Position(run.started_at, run.id)
-        )
+        return _page(Cursors("runs"), found, limit, after, run_position)
 
     async def record(self, run: Run) -> None:
         self._transaction.own(run)
@@ -405,6 +413,10 @@ class MemoryRunRepository(RunRepository):
         runs = self._transaction.ours(self._transaction.tables.runs.values())
         administers, mine = self._transaction.scope.administers, self._transaction.mine
         return [run for run in runs if administers or mine(run)]
+
+
+def _session(run: Run | DurableRun) -> str | None:
+    return run.session_id if isinstance(run, Run) else run.order.session
 
 
 class MemoryApiKeyRepository(ApiKeyRepository):

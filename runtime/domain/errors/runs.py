@@ -1,5 +1,7 @@
 """Runs, and the runtime that they run in."""
 
+from datetime import datetime
+
 from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, RateLimited, Unavailable
 
 
@@ -91,6 +93,31 @@ class RunTimeout(DomainError):
         super().__init__(f"The run was stopped after its limit of {seconds:g} s.")
 
 
+class DeadlineExceeded(DomainError):
+    code = "deadline_exceeded"
+
+    def __init__(self, deadline: datetime) -> None:
+        super().__init__(f"The run had not ended by its deadline, {deadline:%Y-%m-%dT%H:%M:%SZ}.")
+
+
+class RunNotDurable(Conflict):
+    code = "run_not_durable"
+
+    def __init__(self, run: object, what: str = "gone back to") -> None:
+        super().__init__(
+            f"Run '{run}' was answered while its caller waited and can't be {what}: only runs of "
+            "POST /v1/runs, background responses and schedules can.",
+            param="id",
+        )
+
+
+class RunNotEnded(Conflict):
+    code = "run_not_ended"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(f"Run '{run}' still goes on; wait for its end, or cancel it first.")
+
+
 class ExecutionFailed(DomainError):
     code = "execution_error"
 
@@ -151,14 +178,3 @@ class CheckpointNotFound(NotFound):
 
     def __init__(self, checkpoint: object) -> None:
         super().__init__(f"The run has no checkpoint '{checkpoint}'.", param="checkpoint_id")
-
-
-class RunNotDurable(Conflict):
-    code = "run_not_durable"
-
-    def __init__(self, run: object) -> None:
-        super().__init__(
-            f"Run '{run}' had a caller who waited for it, and left no checkpoints. Start runs with "
-            "POST /v1/runs to come back to them.",
-            param="id",
-        )

@@ -8,7 +8,6 @@ from typing import Protocol
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.events.runs import RunEvent
-from runtime.domain.repositories.runs import RunFilter
 from runtime.domain.services.durability import Entered
 from runtime.domain.services.tools import ToolOutcome
 from runtime.domain.value_objects.identity import Scope
@@ -23,11 +22,6 @@ class DurableRunRepository(Protocol):
 
     async def get(self, id: RunId) -> DurableRun:
         """Raises RunNotFound."""
-
-    async def pending(
-        self, where: RunFilter, *, limit: int, before: tuple[datetime, str] | None
-    ) -> Sequence[DurableRun]:
-        """Those that have not ended, by (created_at, id), newest first."""
 
     async def queued(self) -> int:
         """How many of the owner's own wait to be begun."""
