@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from runtime.infrastructure.liveness.processes import has_ended, this_process
 from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.contracts.conftest import Connect
-from tests.contracts.dispatching import PATIENCE_S, an_order, until
+from tests.contracts.dispatching import an_order, comes, until
 from tests.fakes import Published
 
 ROOT = Path(__file__).parents[2]
@@ -107,28 +108,31 @@ async def test_what_a_worker_leaves_is_abandoned_at_once(
     assert await queue.abandoned(KNOWN_TO_BE_GONE_S, limit=10) == [ticket]
 
 
+@pytest.fixture
+def neighbour(database_url: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another process, which beats for the worker `worker_next_door`."""
+    with subprocess.Popen([sys.executable, "-c", BEATS, database_url], cwd=ROOT) as process:
+        yield process
+        process.kill()
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes can't be looked up")
 async def test_a_killed_neighbour_is_known_to_be_gone_without_waiting(
-    engine: AsyncEngine, queue: SqlRunQueue, make_heart: MakeHeart, database_url: str
+    engine: AsyncEngine,
+    queue: SqlRunQueue,
+    make_heart: MakeHeart,
+    neighbour: "subprocess.Popen[bytes]",
 ) -> None:
-    worker = new_worker_id()
-    with subprocess.Popen([sys.executable, "-c", BEATS, database_url, worker], cwd=ROOT) as beating:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while not await rows(engine):
-                    await asyncio.sleep(EVERY_S)
-            ticket = await claimed(engine, worker)
-            heart = await make_heart(new_worker_id())
-            await asyncio.sleep(4 * EVERY_S)
-            beating.send_signal(signal.SIGSTOP)
-            assert await queue.abandoned(KNOWN_TO_BE_GONE_S, limit=10) == []
-        finally:
-            beating.kill()
+    await comes(partial(rows, engine))
+    ticket = await claimed(engine, WorkerId("worker_next_door"))
+    await make_heart(new_worker_id())
+    neighbour.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(4 * EVERY_S)
+    assert await queue.abandoned(KNOWN_TO_BE_GONE_S, limit=10) == []
 
-        async with asyncio.timeout(PATIENCE_S):
-            while not await queue.abandoned(KNOWN_TO_BE_GONE_S, limit=10):
-                await asyncio.sleep(EVERY_S)
-        assert await queue.abandoned(heart.silence_s, limit=10) == [ticket]
+    neighbour.kill()
+    await comes(partial(queue.abandoned, KNOWN_TO_BE_GONE_S, limit=10))
+    assert await queue.abandoned(KNOWN_TO_BE_GONE_S, limit=10) == [ticket]
 
 
 async def test_a_worker_that_never_beat_has_nothing(
@@ -178,6 +182,6 @@ from runtime.infrastructure.database import create_engine
 from runtime.infrastructure.liveness.beats import worker_beats
 beats = worker_beats(create_engine(sys.argv[1]))
 while True:
-    beats.beat(sys.argv[2])
+    beats.beat("worker_next_door")
     time.sleep(0.05)
 """
