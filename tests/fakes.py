@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
+from runtime.domain.entities.approvals import Approval
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.durable import DurableRun
@@ -38,6 +39,7 @@ from runtime.domain.repositories.agents import (
     AgentLineRepository,
     AgentRepository,
 )
+from runtime.domain.repositories.approvals import ApprovalRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.durable import DurableRunRepository
@@ -64,6 +66,7 @@ from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slu
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import (
     AgentId,
+    ApprovalId,
     AuditId,
     CompletionId,
     ItemId,
@@ -83,6 +86,7 @@ from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
 from runtime.infrastructure.repositories.runs import run_position
+from tests.fakes_approvals import MemoryApprovalRepository
 from tests.fakes_completions import Kept, MemoryCompletionRepository
 from tests.fakes_durable_runs import MemoryDurableRunRepository
 from tests.fakes_feedback import MemoryFeedbackRepository, Opinion
@@ -128,6 +132,7 @@ class Tables:
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
     tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
     memories: dict[MemoryId, Fact] = field(default_factory=dict)
+    approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -139,8 +144,6 @@ class MemoryStore:
     def __init__(self) -> None:
         self.tables = Tables()
         self.writer = asyncio.Lock()
-        self.attempts: dict[RunId, int] = {}
-        """Of durable runs that go on, with the attempt that has them."""
 
 
 class MemoryTransaction:
@@ -166,6 +169,7 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
         | Run
@@ -183,6 +187,7 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
         | Run
@@ -724,6 +729,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
         self.tool_calls: ToolCallRepository = MemoryToolCallRepository(transaction)
         self.memories: FactRepository = MemoryFactRepository(transaction)
+        self.approvals: ApprovalRepository = MemoryApprovalRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

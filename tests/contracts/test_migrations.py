@@ -22,6 +22,7 @@ from runtime.infrastructure.database import (
 )
 from runtime.infrastructure.repositories import (
     agents,
+    approvals,
     audit,
     completions,
     feedback,
@@ -60,6 +61,7 @@ TABLES = {
     tool_ledger.tool_calls,
     memories.memories,
     memories.memory_words,
+    approvals.approvals,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

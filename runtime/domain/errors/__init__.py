@@ -13,6 +13,7 @@ DomainError
 │   └── NotInBackground          only a background response goes on without its caller
 ├── Unprocessable        well-formed, but does not fit
 │   ├── InvalidConfig            the template refuses the configuration
+│   ├── ArgumentsRefused         what a tool is to be called with does not fit its schema
 │   └── IdempotencyKeyReused     the key of another request
 ├── Unauthenticated      the caller is not known
 ├── Forbidden            the caller is known and may not
@@ -20,7 +21,7 @@ DomainError
 │   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
-│   ├── StreamNotFound · CheckpointNotFound
+│   ├── StreamNotFound · CheckpointNotFound · ApprovalNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   └── ModelNotFound            no agent answers to this `model`
@@ -37,6 +38,7 @@ DomainError
 │   ├── ResponseInProgress       it has not ended yet
 │   ├── MemoryExists · MemoryFull
 │   ├── RequestIdInUse · EventsGone
+│   ├── ApprovalIsDecided · ApprovalChanged · RunNotWaiting
 │   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
 │   ├── RunNotDurable            it left nothing to go on from
 │   └── ConcurrentChange         somebody else's change came first
@@ -136,7 +138,11 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
+    ApprovalChanged,
+    ApprovalIsDecided,
     ApprovalNeedsDurableRun,
+    ApprovalNotFound,
+    ArgumentsRefused,
     CheckpointNotFound,
     DatabaseUnavailable,
     DeadlineExceeded,
@@ -148,6 +154,7 @@ from runtime.domain.errors.runs import (
     RunNotDurable,
     RunNotEnded,
     RunNotFound,
+    RunNotWaiting,
     RunTimeout,
     Saturated,
     SecretUnreadable,
@@ -174,7 +181,11 @@ __all__ = [
     "AgentExists",
     "AgentNotFound",
     "AnswerNotKept",
+    "ApprovalChanged",
+    "ApprovalIsDecided",
     "ApprovalNeedsDurableRun",
+    "ApprovalNotFound",
+    "ArgumentsRefused",
     "BudgetExhausted",
     "CheckpointNotFound",
     "CircuitOpen",
@@ -234,6 +245,7 @@ __all__ = [
     "RunNotDurable",
     "RunNotEnded",
     "RunNotFound",
+    "RunNotWaiting",
     "RunTimeout",
     "Saturated",
     "SchemaVersionMismatch",

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from runtime.domain.events.base import Event
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
+from runtime.domain.repositories.approvals import ApprovalRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.durable import DurableRunRepository
@@ -44,6 +45,7 @@ class UnitOfWork(Protocol):
     providers: ProviderRepository
     tool_calls: ToolCallRepository
     memories: FactRepository
+    approvals: ApprovalRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

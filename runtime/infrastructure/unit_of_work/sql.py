@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
+from runtime.domain.repositories.approvals import ApprovalRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.durable import DurableRunRepository
@@ -20,6 +21,7 @@ from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.agents import SqlAgentLineRepository, SqlAgentRepository
+from runtime.infrastructure.repositories.approvals import SqlApprovalRepository
 from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
 from runtime.infrastructure.repositories.completions import SqlCompletionRepository
@@ -63,6 +65,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.providers: ProviderRepository = SqlProviderRepository(*common)
         self.tool_calls: ToolCallRepository = SqlToolCallRepository(*common)
         self.memories: FactRepository = SqlFactRepository(*common)
+        self.approvals: ApprovalRepository = SqlApprovalRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

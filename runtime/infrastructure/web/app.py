@@ -23,6 +23,7 @@ from runtime.infrastructure.web.openai import chat, completions, conversations, 
 from runtime.infrastructure.web.openai.responses import routes as responses
 from runtime.infrastructure.web.routes import (
     agents,
+    approvals,
     keys,
     limits,
     memories,
@@ -73,6 +74,7 @@ def create_app(container: Container) -> FastAPI:
         templates.router,
         runs.router,
         run_events.router,
+        approvals.router,
         keys.router,
         memories.router,
         limits.router,

@@ -25,6 +25,7 @@ PLATFORM_PATHS = (
     "/v1/schema",
     "/v1/health",
     "/v1/runs",
+    "/v1/approvals",
     "/v1/keys",
     "/v1/limits",
     "/v1/prices",

@@ -12,9 +12,8 @@ from runtime.domain.value_objects.chat import ToolCall
 from runtime.templates.langgraph import LangGraphTemplate
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
 from runtime.templates.langgraph.recall import RecallingConfig, recalled
-from runtime.templates.langgraph.tools import granted_specs
+from runtime.templates.langgraph.tools import granted_specs, side_by_side
 from runtime.templates.scope import current_run
-from runtime.templates.tools import side_by_side
 
 
 class ReactConfig(RecallingConfig):
