@@ -88,6 +88,10 @@ from runtime.infrastructure.providers.connector import Connector
 from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
+from runtime.infrastructure.repositories.checkpoints import (
+    SqlCheckpointPruner,
+    SqlCheckpointStore,
+)
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
@@ -151,6 +155,7 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlCompletionPruner(engine), settings.completion_retention_days),
         (SqlResponseLeases(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
+        (SqlCheckpointPruner(engine), settings.checkpoint_retention_days),
     ]
     return Retention([(each, timedelta(days=most)) for each, most in days if most], now)
 
@@ -230,6 +235,7 @@ class Container(containers.DeclarativeContainer):
     templates = providers.Singleton(_templates, tools)
     generator_modes = providers.Singleton(generator_modes)
     template_watcher = providers.Singleton(_folders, settings, templates, generator_modes, adapters)
+    checkpoints = providers.Singleton(SqlCheckpointStore, engine)
     executor = providers.Singleton(
         TemplateExecutor,
         templates,
@@ -237,6 +243,7 @@ class Container(containers.DeclarativeContainer):
         tools,
         providers.Factory(built_in_executors),
         config_secrets,
+        checkpoints,
     )
 
     catalogue = providers.Singleton(AgentCatalogue, uow)

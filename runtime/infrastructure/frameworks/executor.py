@@ -10,6 +10,7 @@ from typing import ClassVar
 from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import DomainError, ExecutionFailed
+from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.services.executor import AgentExecutor, AgentInstance
 from runtime.domain.services.models import ModelServices
 from runtime.domain.services.tools import ToolService
@@ -54,12 +55,14 @@ class TemplateExecutor(AgentExecutor):
         tools: ToolService,
         executors: Mapping[str, FrameworkExecutor],
         secrets: ConfigSecrets,
+        checkpoints: CheckpointStore | None = None,
     ) -> None:
         self._registry = registry
         self._models = models
         self._tools = tools
         self._executors = executors
         self._secrets = secrets
+        self._checkpoints = checkpoints
         self._in_process = InProcessExecutor()
 
     def generation(self, agent: Agent) -> int:
@@ -70,7 +73,10 @@ class TemplateExecutor(AgentExecutor):
         executor = self._executors.get(template.framework, self._in_process)
         opened = self._secrets.open(agent)
         services = Services(
-            self._models.of(agent.project_id), self._tools, config_of=lambda _: opened.config
+            self._models.of(agent.project_id),
+            self._tools,
+            config_of=lambda _: opened.config,
+            checkpoints=self._checkpoints,
         )
         forget = redacted.know(opened.texts.values())
         try:

@@ -1,5 +1,5 @@
 from asyncio import gather
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, ToolMessage
@@ -14,7 +14,7 @@ from runtime.templates.config import GenerationConfig
 from runtime.templates.langgraph import LangGraphTemplate
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
 from runtime.templates.langgraph.tools import call_tool, granted_specs
-from runtime.templates.scope import current_run
+from runtime.templates.scope import RunScope, current_run
 
 
 class ReactConfig(GenerationConfig):
@@ -107,6 +107,9 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
             "rounds": 0,
         }
 
+    def restore(self, state: Mapping[str, Any], scope: RunScope) -> None:
+        scope.called_own_tools = state.get("rounds", 0) > 0
+
     async def run(self, input: RunInput, emit: Emit) -> None:
         for tool in input.options.tools:
             if tool.name in self._granted:
@@ -134,8 +137,11 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
         if answer.text:
             await scope.say("\n\n")
         broken = {call["id"] for call in answer.invalid_tool_calls}
-        work = [self._result(call, call.id in broken) for call in tool_calls_of(answer)]
-        results = await gather(*work) if self.config.parallel else [await each for each in work]
+        calls = tool_calls_of(answer)
+        if self.config.parallel:
+            results = await _all([self._result(call, call.id in broken) for call in calls])
+        else:
+            results = [await self._result(call, call.id in broken) for call in calls]
         scope.called_own_tools = True
         return {"messages": results}
 
@@ -150,6 +156,15 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
         else:
             outcome = await call_tool(self.services.tools, call, self.config.tool_timeout_s)
         return ToolMessage(outcome.output, tool_call_id=call.id, status=outcome.status)
+
+
+async def _all(work: Sequence[Awaitable[ToolMessage]]) -> list[ToolMessage]:
+    """None is cut off because another one has to wait for a person."""
+    results = await gather(*work, return_exceptions=True)
+    for each in results:
+        if isinstance(each, BaseException):
+            raise each
+    return cast(list[ToolMessage], results)
 
 
 def _last_answer(state: ReactState) -> AIMessage:
