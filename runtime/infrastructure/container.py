@@ -65,7 +65,10 @@ from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
+from runtime.domain.value_objects.ids import new_worker_id
 from runtime.infrastructure.database import create_engine, ping
+from runtime.infrastructure.dispatch import run_dispatcher
+from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.events import EventBus
 from runtime.infrastructure.frameworks.discovery import (
@@ -78,6 +81,8 @@ from runtime.infrastructure.frameworks.executor import TemplateExecutor
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.frameworks.watcher import TemplateWatcher
 from runtime.infrastructure.identity import token_verifier
+from runtime.infrastructure.liveness.beats import worker_beats
+from runtime.infrastructure.liveness.heart import Heart
 from runtime.infrastructure.monitoring import setup
 from runtime.infrastructure.monitoring.exposition import Exposition, Present
 from runtime.infrastructure.monitoring.prometheus import PrometheusMonitor
@@ -93,6 +98,7 @@ from runtime.infrastructure.repositories.checkpoints import (
     SqlCheckpointStore,
 )
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
+from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
@@ -105,7 +111,9 @@ from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
+from runtime.infrastructure.signals import run_signals
 from runtime.infrastructure.tools.service import BuiltinTools
+from runtime.infrastructure.tools.service import register_entry_points as register_tools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 
 
@@ -115,15 +123,20 @@ def utc_now() -> datetime:
 
 def _templates(tools: BuiltinTools) -> TemplateRegistry:
     registry = TemplateRegistry(tools)
+    register_tools(tools, registry.report)
     register_built_in(registry)
     register_entry_points(registry)
     return registry
 
 
 def _folders(
-    settings: Settings, registry: TemplateRegistry, modes: GeneratorModes, adapters: AdapterRegistry
+    settings: Settings,
+    registry: TemplateRegistry,
+    modes: GeneratorModes,
+    adapters: AdapterRegistry,
+    tools: BuiltinTools,
 ) -> TemplateWatcher:
-    shelves = (modes, adapters)
+    shelves = (modes, adapters, tools)
     return TemplateWatcher(
         [TemplateFolder(path, registry, shelves) for path in settings.template_dirs]
     )
@@ -189,6 +202,16 @@ class Container(containers.DeclarativeContainer):
     events = providers.Singleton(EventBus)
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
 
+    worker_id = providers.Singleton(new_worker_id)
+    heart = providers.Singleton(Heart, providers.Singleton(worker_beats, engine), worker_id)
+    run_signals = providers.Singleton(run_signals, engine)
+    run_queue = providers.Singleton(SqlRunQueue, engine)
+    dispatcher = providers.Singleton(
+        run_dispatcher,
+        settings,
+        providers.Singleton(Ground, run_queue, run_signals, heart, worker_id),
+    )
+
     metrics = providers.Singleton(PrometheusMonitor)
     tracing = providers.Singleton(setup.tracing, settings.provided.otel_endpoint)
     run_statistics = providers.Singleton(RunStatistics)
@@ -234,7 +257,9 @@ class Container(containers.DeclarativeContainer):
     )
     templates = providers.Singleton(_templates, tools)
     generator_modes = providers.Singleton(generator_modes)
-    template_watcher = providers.Singleton(_folders, settings, templates, generator_modes, adapters)
+    template_watcher = providers.Singleton(
+        _folders, settings, templates, generator_modes, adapters, tools
+    )
     checkpoints = providers.Singleton(SqlCheckpointStore, engine)
     executor = providers.Singleton(
         TemplateExecutor,

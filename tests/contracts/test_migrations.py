@@ -33,6 +33,7 @@ from runtime.infrastructure.repositories import (
     run_events,
     runs,
     sessions,
+    tool_ledger,
 )
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
@@ -55,11 +56,12 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    tool_ledger.tool_calls,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""
-SHORT_LIVED = ("rate_windows", "rate_leases")
-"""On PostgreSQL alone, written by functions."""
+SHORT_LIVED = ("rate_windows", "rate_leases", "run_signals")
+"""Of one kind of database alone."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -27,6 +27,7 @@ DomainError
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists · ProviderExists · ProviderModelExists
+│   ├── RunNotDurable · RunNotEnded
 │   ├── ProviderInUse            agents or other models need it
 │   ├── ProviderReadOnly         it is set in the operator's settings
 │   ├── TransitionRefused        the life cycle has no such step
@@ -40,6 +41,7 @@ DomainError
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
+│   ├── TooManyQueuedRuns        of one owner
 │   ├── LimitReached             of requests, tokens or runs that an operator allows
 │   │   └── RequestTooLarge          more tokens than ever fit
 │   └── BudgetExhausted          what an operator allows to be spent is spent
@@ -50,6 +52,7 @@ DomainError
 │   ├── ProviderSaturated        as many calls of the provider go on as it may have
 │   └── TokenKeysUnavailable     the keys that check JWTs can't be read
 ├── RunTimeout           the run used up its own time
+├── DeadlineExceeded     the run had not ended when it had to
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
 │   ├── StateNotStorable · StateUnreadable
@@ -134,12 +137,14 @@ from runtime.domain.errors.runs import (
     ApprovalNeedsDurableRun,
     CheckpointNotFound,
     DatabaseUnavailable,
+    DeadlineExceeded,
     Draining,
     EventsGone,
     ExecutionFailed,
     IterationLimit,
     RequestIdInUse,
     RunNotDurable,
+    RunNotEnded,
     RunNotFound,
     RunTimeout,
     Saturated,
@@ -149,6 +154,7 @@ from runtime.domain.errors.runs import (
     StepFailed,
     StreamNotFound,
     TokenKeysUnavailable,
+    TooManyQueuedRuns,
 )
 from runtime.domain.errors.upstream import (
     InvalidStructuredOutput,
@@ -175,6 +181,7 @@ __all__ = [
     "Conflict",
     "ConversationNotFound",
     "DatabaseUnavailable",
+    "DeadlineExceeded",
     "DomainError",
     "Draining",
     "EgressRefused",
@@ -220,6 +227,7 @@ __all__ = [
     "ResponseInProgress",
     "ResponseNotFound",
     "RunNotDurable",
+    "RunNotEnded",
     "RunNotFound",
     "RunTimeout",
     "Saturated",
@@ -233,6 +241,7 @@ __all__ = [
     "StreamNotFound",
     "TemplateNotFound",
     "TokenKeysUnavailable",
+    "TooManyQueuedRuns",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",

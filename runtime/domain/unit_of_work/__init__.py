@@ -14,6 +14,7 @@ from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
+from runtime.domain.repositories.tool_calls import ToolCallRepository
 from runtime.domain.value_objects.identity import Scope
 
 Publish = Callable[[Event], Awaitable[None]]
@@ -40,6 +41,7 @@ class UnitOfWork(Protocol):
     prices: PriceRepository
     usage: UsageRepository
     providers: ProviderRepository
+    tool_calls: ToolCallRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

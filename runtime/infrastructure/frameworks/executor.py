@@ -66,7 +66,7 @@ class TemplateExecutor(AgentExecutor):
         self._in_process = InProcessExecutor()
 
     def generation(self, agent: Agent) -> int:
-        return self._registry.entry(agent.spec.template).info.generation
+        return self._registry.entry(agent.spec.template).info.generation + self._tools.generation
 
     async def build(self, agent: Agent) -> AgentInstance:
         template = self._registry.entry(agent.spec.template).template

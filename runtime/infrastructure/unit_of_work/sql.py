@@ -14,6 +14,7 @@ from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
+from runtime.domain.repositories.tool_calls import ToolCallRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
 from runtime.infrastructure.database import refusals
@@ -34,6 +35,7 @@ from runtime.infrastructure.repositories.responses import SqlResponseRepository
 from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
 from runtime.infrastructure.repositories.sessions import SqlSessionRepository
+from runtime.infrastructure.repositories.tool_ledger import SqlToolCallRepository
 
 
 class SqlUnitOfWork(UnitOfWork):
@@ -57,6 +59,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = SqlPriceRepository(*common)
         self.usage: UsageRepository = SqlUsageRepository(*common)
         self.providers: ProviderRepository = SqlProviderRepository(*common)
+        self.tool_calls: ToolCallRepository = SqlToolCallRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
 from langgraph.checkpoint.serde.types import INTERRUPT
 from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.graph import StateGraph
@@ -18,6 +19,7 @@ from runtime.domain.errors import ApprovalNeedsDurableRun, ExecutionFailed, Iter
 from runtime.domain.events.runs import RunCompleted, RunEvent, UsageReported
 from runtime.domain.services.durability import HandedOver
 from runtime.domain.services.executor import Emit, RunInput
+from runtime.domain.services.tools import ToolTraits
 from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.templates.base import BaseAgentTemplate, C, Services
@@ -27,6 +29,7 @@ from runtime.templates.langgraph.messages import to_langchain
 from runtime.templates.langgraph.state import StateCodec
 from runtime.templates.langgraph.steps import Steps, answers_in, step_of_task
 from runtime.templates.langgraph.summary import with_summary
+from runtime.templates.langgraph.tools import once_each
 from runtime.templates.scope import CURRENT, RunScope, events_of
 
 Graph = CompiledStateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]
@@ -188,6 +191,14 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
         if self.graph.interrupt_before_nodes or self.graph.interrupt_after_nodes:
             modes.append("updates")
         return modes
+
+    def once(
+        self, tools: Sequence[BaseTool], traits: Mapping[str, ToolTraits] | None = None
+    ) -> list[BaseTool]:
+        """Langchain tools of your own whose calls a durable run makes once, as it does with
+        granted ones. `traits`, by name: which may be repeated after a crash, and which need a
+        person's word. They give text or JSON, and don't call `interrupt`."""
+        return once_each(tools, traits or {})
 
     def conversation(
         self, messages: Sequence[BaseMessage], *, system: str = "", last: int | None = None

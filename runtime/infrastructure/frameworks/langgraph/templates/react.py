@@ -1,5 +1,4 @@
-from asyncio import gather
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, ToolMessage
@@ -13,8 +12,9 @@ from runtime.domain.value_objects.chat import ToolCall
 from runtime.templates.config import GenerationConfig
 from runtime.templates.langgraph import LangGraphTemplate
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
-from runtime.templates.langgraph.tools import call_tool, granted_specs
+from runtime.templates.langgraph.tools import granted_specs
 from runtime.templates.scope import RunScope, current_run
+from runtime.templates.tools import side_by_side
 
 
 class ReactConfig(GenerationConfig):
@@ -139,7 +139,7 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
         broken = {call["id"] for call in answer.invalid_tool_calls}
         calls = tool_calls_of(answer)
         if self.config.parallel:
-            results = await _all([self._result(call, call.id in broken) for call in calls])
+            results = await side_by_side([self._result(call, call.id in broken) for call in calls])
         else:
             results = [await self._result(call, call.id in broken) for call in calls]
         scope.called_own_tools = True
@@ -154,17 +154,8 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
             text = f"The arguments of '{call.name}' are not a complete JSON object; call it again."
             outcome = ToolOutcome("error", text)
         else:
-            outcome = await call_tool(self.services.tools, call, self.config.tool_timeout_s)
+            outcome = await self.call_tool(call, timeout_s=self.config.tool_timeout_s)
         return ToolMessage(outcome.output, tool_call_id=call.id, status=outcome.status)
-
-
-async def _all(work: Sequence[Awaitable[ToolMessage]]) -> list[ToolMessage]:
-    """None is cut off because another one has to wait for a person."""
-    results = await gather(*work, return_exceptions=True)
-    for each in results:
-        if isinstance(each, BaseException):
-            raise each
-    return cast(list[ToolMessage], results)
 
 
 def _last_answer(state: ReactState) -> AIMessage:
