@@ -106,6 +106,10 @@ from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.attempt_log import SqlAttemptLog
+from runtime.infrastructure.repositories.checkpoints import (
+    SqlCheckpointPruner,
+    SqlCheckpointStore,
+)
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
@@ -178,6 +182,7 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlCompletionPruner(engine), settings.completion_retention_days),
         (SqlResponsePruner(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
+        (SqlCheckpointPruner(engine), settings.checkpoint_retention_days),
     ]
     kept_for = [(each, timedelta(days=most)) for each, most in days if most]
     return Retention([*kept_for, (SqlFactPruner(engine), timedelta(0))], now)
@@ -277,6 +282,7 @@ class Container(containers.DeclarativeContainer):
     memory_book = providers.Singleton(
         MemoryBook, uow, clock, settings.provided.max_memories_per_user
     )
+    checkpoints = providers.Singleton(SqlCheckpointStore, engine)
     executor = providers.Singleton(
         TemplateExecutor,
         templates,
@@ -285,6 +291,7 @@ class Container(containers.DeclarativeContainer):
         memory_book,
         providers.Factory(built_in_executors),
         config_secrets,
+        checkpoints,
     )
 
     catalogue = providers.Singleton(AgentCatalogue, uow)

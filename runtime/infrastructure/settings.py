@@ -209,6 +209,8 @@ class Settings(BaseSettings):
     """How long responses are kept; 0: for good."""
     max_memories_per_user: int = Field(default=10_000, ge=1)
     """Of what agents know from earlier runs."""
+    checkpoint_retention_days: float = Field(default=7, ge=0, le=36_500)
+    """How long one can go back to the steps of a durable run that has ended; 0: for good."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)
