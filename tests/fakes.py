@@ -19,6 +19,7 @@ from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.entities.sessions import Session
+from runtime.domain.entities.webhooks import Webhook
 from runtime.domain.errors import (
     AgentExists,
     AgentNotFound,
@@ -54,6 +55,7 @@ from runtime.domain.repositories.sessions import (
     SessionRepository,
     TakeSession,
 )
+from runtime.domain.repositories.webhooks import WebhookRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
@@ -67,6 +69,7 @@ from runtime.domain.value_objects.ids import (
     ResponseId,
     RunId,
     SessionId,
+    WebhookId,
 )
 from runtime.domain.value_objects.items import AgentToolItem, Item, ReasoningItem
 from runtime.domain.value_objects.limits import Subject
@@ -90,6 +93,7 @@ from tests.fakes_responses import (
     MemoryResponseRepository,
     MemoryRunEventRepository,
 )
+from tests.fakes_webhooks import MemoryWebhookRepository, Outbox, Queued
 
 T = TypeVar("T")
 
@@ -115,6 +119,8 @@ class Tables:
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
+    webhooks: dict[WebhookId, Webhook] = field(default_factory=dict)
+    webhook_deliveries: dict[str, Queued] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -133,7 +139,7 @@ class MemoryTransaction:
 
     def __init__(self, store: MemoryStore, scope: Scope) -> None:
         self.scope = scope
-        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule | Provider] = []
+        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule | Provider | Outbox] = []
         self._store = store
         self._own: Tables | None = None
 
@@ -149,7 +155,14 @@ class MemoryTransaction:
 
     def own(
         self,
-        row: Agent | AgentLine | AuditEntry | ApiKey | ChatCompletion | Response | Provider,
+        row: Agent
+        | AgentLine
+        | AuditEntry
+        | ApiKey
+        | ChatCompletion
+        | Response
+        | Provider
+        | Webhook,
     ) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
@@ -166,7 +179,8 @@ class MemoryTransaction:
         | Session
         | ChatCompletion
         | Response
-        | Provider,
+        | Provider
+        | Webhook,
     ) -> bool:
         return row.owner_id == self.scope.user_id
 
@@ -675,6 +689,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = MemoryPriceRepository(transaction)
         self.usage: UsageRepository = MemoryUsageRepository(transaction)
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
+        self.webhooks: WebhookRepository = MemoryWebhookRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

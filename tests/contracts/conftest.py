@@ -17,6 +17,7 @@ from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
+from runtime.domain.repositories.webhooks import DeliveryQueue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
@@ -30,6 +31,8 @@ from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
+from runtime.infrastructure.repositories.webhook_deliveries import SqlDeliveryPruner
+from runtime.infrastructure.repositories.webhook_queue import SqlDeliveryQueue
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import (
     MemoryKeyRing,
@@ -45,6 +48,7 @@ from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
 from tests.fakes_providers import MemoryProviderBook
 from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
+from tests.fakes_webhooks import MemoryDeliveryPruner, MemoryDeliveryQueue
 
 Connect = Callable[[str], AsyncEngine]
 _RATES = ("rate_windows", "rate_leases")
@@ -67,6 +71,8 @@ class Storage:
     session_holds: SessionHolds
     session_log: SessionLog
     provider_book: ProviderBook
+    delivery_queue: DeliveryQueue
+    delivery_pruner: Pruner
 
 
 def migrated(url: str) -> str:
@@ -157,6 +163,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             session_holds=MemorySessionHolds(store),
             session_log=MemorySessionLog(store),
             provider_book=MemoryProviderBook(store),
+            delivery_queue=MemoryDeliveryQueue(store),
+            delivery_pruner=MemoryDeliveryPruner(store),
         )
         return
     engine = connect(storage_url)
@@ -174,6 +182,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         session_holds=SqlSessionHolds(engine),
         session_log=session_log,
         provider_book=SqlProviderBook(engine),
+        delivery_queue=SqlDeliveryQueue(engine),
+        delivery_pruner=SqlDeliveryPruner(engine),
     )
     await session_log.aclose()
 

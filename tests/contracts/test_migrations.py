@@ -33,6 +33,8 @@ from runtime.infrastructure.repositories import (
     run_events,
     runs,
     sessions,
+    webhook_deliveries,
+    webhooks,
 )
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
@@ -55,6 +57,8 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    webhooks.webhooks,
+    webhook_deliveries.webhook_deliveries,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

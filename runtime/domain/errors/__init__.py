@@ -23,6 +23,7 @@ DomainError
 │   ├── StreamNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
+│   ├── WebhookNotFound · DeliveryNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
@@ -35,6 +36,7 @@ DomainError
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
 │   ├── RequestIdInUse · EventsGone
+│   ├── TooManyWebhooks
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -153,6 +155,7 @@ from runtime.domain.errors.upstream import (
     UpstreamRefused,
     UpstreamTimeout,
 )
+from runtime.domain.errors.webhooks import DeliveryNotFound, TooManyWebhooks, WebhookNotFound
 
 __all__ = [
     "AgentExists",
@@ -165,6 +168,7 @@ __all__ = [
     "Conflict",
     "ConversationNotFound",
     "DatabaseUnavailable",
+    "DeliveryNotFound",
     "DomainError",
     "Draining",
     "EgressRefused",
@@ -220,6 +224,7 @@ __all__ = [
     "StreamNotFound",
     "TemplateNotFound",
     "TokenKeysUnavailable",
+    "TooManyWebhooks",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",
@@ -233,4 +238,5 @@ __all__ = [
     "UpstreamRefused",
     "UpstreamTimeout",
     "VersionExists",
+    "WebhookNotFound",
 ]

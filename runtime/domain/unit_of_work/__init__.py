@@ -13,6 +13,7 @@ from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
+from runtime.domain.repositories.webhooks import WebhookRepository
 from runtime.domain.value_objects.identity import Scope
 
 Publish = Callable[[Event], Awaitable[None]]
@@ -38,6 +39,7 @@ class UnitOfWork(Protocol):
     prices: PriceRepository
     usage: UsageRepository
     providers: ProviderRepository
+    webhooks: WebhookRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

@@ -13,6 +13,7 @@ from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
+from runtime.domain.repositories.webhooks import WebhookRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
 from runtime.infrastructure.database import refusals
@@ -32,6 +33,7 @@ from runtime.infrastructure.repositories.responses import SqlResponseRepository
 from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
 from runtime.infrastructure.repositories.sessions import SqlSessionRepository
+from runtime.infrastructure.repositories.webhooks import SqlWebhookRepository
 
 
 class SqlUnitOfWork(UnitOfWork):
@@ -54,6 +56,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = SqlPriceRepository(*common)
         self.usage: UsageRepository = SqlUsageRepository(*common)
         self.providers: ProviderRepository = SqlProviderRepository(*common)
+        self.webhooks: WebhookRepository = SqlWebhookRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

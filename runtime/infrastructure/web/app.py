@@ -31,6 +31,7 @@ from runtime.infrastructure.web.routes import (
     runs,
     system,
     templates,
+    webhooks,
 )
 from runtime.infrastructure.web.streaming import providers as streaming_providers
 from runtime.infrastructure.web.streaming import routes as streaming
@@ -73,6 +74,7 @@ def create_app(container: Container) -> FastAPI:
         keys.router,
         limits.router,
         prices.router,
+        webhooks.router,
         gateway_agents.router,
         gateway_messages.router,
         gateway_system.router,
