@@ -22,6 +22,7 @@ from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.entities.sessions import Session
+from runtime.domain.entities.webhooks import Webhook
 from runtime.domain.errors import (
     AgentExists,
     AgentNotFound,
@@ -61,6 +62,7 @@ from runtime.domain.repositories.sessions import (
     TakeSession,
 )
 from runtime.domain.repositories.tool_calls import ToolCallRepository
+from runtime.domain.repositories.webhooks import WebhookRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
@@ -76,6 +78,7 @@ from runtime.domain.value_objects.ids import (
     ResponseId,
     RunId,
     SessionId,
+    WebhookId,
 )
 from runtime.domain.value_objects.items import AgentToolItem, Item, ReasoningItem
 from runtime.domain.value_objects.limits import Subject
@@ -104,6 +107,7 @@ from tests.fakes_responses import (
     MemoryRunEventRepository,
 )
 from tests.fakes_tools import Called, MemoryToolCallRepository
+from tests.fakes_webhooks import MemoryWebhookRepository, Outbox, Queued
 
 T = TypeVar("T")
 
@@ -133,6 +137,8 @@ class Tables:
     tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
     memories: dict[MemoryId, Fact] = field(default_factory=dict)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
+    webhooks: dict[WebhookId, Webhook] = field(default_factory=dict)
+    webhook_deliveries: dict[str, Queued] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -151,7 +157,7 @@ class MemoryTransaction:
 
     def __init__(self, store: MemoryStore, scope: Scope) -> None:
         self.scope = scope
-        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule | Provider] = []
+        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule | Provider | Outbox] = []
         self._store = store
         self._own: Tables | None = None
 
@@ -176,7 +182,8 @@ class MemoryTransaction:
         | DurableRun
         | ChatCompletion
         | Response
-        | Provider,
+        | Provider
+        | Webhook,
     ) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
@@ -195,7 +202,8 @@ class MemoryTransaction:
         | Session
         | ChatCompletion
         | Response
-        | Provider,
+        | Provider
+        | Webhook,
     ) -> bool:
         return row.owner_id == self.scope.user_id
 
@@ -730,6 +738,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.tool_calls: ToolCallRepository = MemoryToolCallRepository(transaction)
         self.memories: FactRepository = MemoryFactRepository(transaction)
         self.approvals: ApprovalRepository = MemoryApprovalRepository(transaction)
+        self.webhooks: WebhookRepository = MemoryWebhookRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -19,6 +19,9 @@ from runtime.application.handlers import (
 from runtime.application.handlers import (
     providers as provider_handlers,
 )
+from runtime.application.handlers import (
+    webhooks as webhook_handlers,
+)
 from runtime.application.handlers.assembly import AssembleAgentHandler
 from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.feedback import GiveFeedbackHandler
@@ -39,6 +42,7 @@ from runtime.application.queries.services import ServiceQueries
 from runtime.application.queries.sessions import SessionQueries
 from runtime.application.queries.statistics import StatisticsQueries
 from runtime.application.queries.tools import ToolQueries
+from runtime.application.queries.webhooks import WebhookQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.application.services.catalogue import AgentCatalogue
@@ -70,6 +74,8 @@ from runtime.application.services.session_holds import SessionDesk
 from runtime.application.services.sessions import SessionTurns
 from runtime.application.services.structured_output import StructuredOutput
 from runtime.application.services.vetting import Vetting
+from runtime.application.services.webhooks.courier import Courier
+from runtime.application.services.webhooks.secrets import WebhookSecrets
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.providers import ProviderBook
@@ -122,6 +128,8 @@ from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
+from runtime.infrastructure.repositories.webhook_deliveries import SqlDeliveryPruner
+from runtime.infrastructure.repositories.webhook_queue import SqlDeliveryQueue
 from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
@@ -129,6 +137,7 @@ from runtime.infrastructure.signals import run_signals
 from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.infrastructure.tools.service import register_entry_points as register_tools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
+from runtime.infrastructure.webhooks import EgressWebhookSender
 
 
 def utc_now() -> datetime:
@@ -183,6 +192,7 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlResponsePruner(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
         (SqlCheckpointPruner(engine), settings.checkpoint_retention_days),
+        (SqlDeliveryPruner(engine), settings.webhook_retention_days),
     ]
     kept_for = [(each, timedelta(days=most)) for each, most in days if most]
     return Retention([*kept_for, (SqlFactPruner(engine), timedelta(0))], now)
@@ -503,6 +513,26 @@ class Container(containers.DeclarativeContainer):
         provider_handlers.TryProviderHandler, uow=uow, vetting=vetting, models=models
     )
     provider_queries = providers.Factory(ProviderQueries, uow=uow, vetting=vetting, models=models)
+
+    webhook_secrets = providers.Singleton(WebhookSecrets, vault)
+    webhook_sender = providers.Singleton(EgressWebhookSender, egress)
+    courier = providers.Singleton(
+        Courier,
+        queue=providers.Singleton(SqlDeliveryQueue, engine),
+        sender=webhook_sender,
+        secrets=webhook_secrets,
+        now=clock,
+    )
+    _webhook_parts = (uow, clock, webhook_secrets, webhook_sender)
+    create_webhook = providers.Factory(webhook_handlers.CreateWebhookHandler, *_webhook_parts)
+    change_webhook = providers.Factory(webhook_handlers.ChangeWebhookHandler, *_webhook_parts)
+    delete_webhook = providers.Factory(webhook_handlers.DeleteWebhookHandler, *_webhook_parts)
+    rotate_webhook_secret = providers.Factory(
+        webhook_handlers.RotateWebhookSecretHandler, *_webhook_parts
+    )
+    try_webhook = providers.Factory(webhook_handlers.TryWebhookHandler, *_webhook_parts)
+    retry_delivery = providers.Factory(webhook_handlers.RetryDeliveryHandler, *_webhook_parts)
+    webhook_queries = providers.Factory(WebhookQueries, uow=uow)
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     feedback_queries = providers.Factory(FeedbackQueries, uow=uow, recorder=recorder)

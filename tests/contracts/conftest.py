@@ -19,6 +19,7 @@ from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
+from runtime.domain.repositories.webhooks import DeliveryQueue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
@@ -34,6 +35,8 @@ from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
+from runtime.infrastructure.repositories.webhook_deliveries import SqlDeliveryPruner
+from runtime.infrastructure.repositories.webhook_queue import SqlDeliveryQueue
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import (
     MemoryKeyRing,
@@ -51,6 +54,7 @@ from tests.fakes_memories import MemoryFactPruner
 from tests.fakes_providers import MemoryProviderBook
 from tests.fakes_responses import MemoryResponsePruner
 from tests.fakes_tools import MemoryToolLedger
+from tests.fakes_webhooks import MemoryDeliveryPruner, MemoryDeliveryQueue
 
 Connect = Callable[[str], AsyncEngine]
 _RATES = ("rate_windows", "rate_leases")
@@ -68,6 +72,8 @@ class Storage:
     completion_pruner: Pruner
     fact_pruner: Pruner
     response_pruner: Pruner
+    delivery_queue: DeliveryQueue
+    delivery_pruner: Pruner
     ledger: Ledger
     published: Published
     session_holds: SessionHolds
@@ -181,6 +187,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             provider_book=MemoryProviderBook(store),
             tool_ledger=MemoryToolLedger(store),
             goes_on=partial(goes_on_in_memory, store),
+            delivery_queue=MemoryDeliveryQueue(store),
+            delivery_pruner=MemoryDeliveryPruner(store),
         )
         return
     engine = connect(storage_url)
@@ -200,6 +208,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         provider_book=SqlProviderBook(engine),
         tool_ledger=SqlToolLedger(engine),
         goes_on=partial(goes_on_in_sql, engine),
+        delivery_queue=SqlDeliveryQueue(engine),
+        delivery_pruner=SqlDeliveryPruner(engine),
     )
     await session_log.aclose()
 

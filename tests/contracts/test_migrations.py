@@ -36,6 +36,8 @@ from runtime.infrastructure.repositories import (
     runs,
     sessions,
     tool_ledger,
+    webhook_deliveries,
+    webhooks,
 )
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
@@ -62,6 +64,8 @@ TABLES = {
     memories.memories,
     memories.memory_words,
     approvals.approvals,
+    webhooks.webhooks,
+    webhook_deliveries.webhook_deliveries,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

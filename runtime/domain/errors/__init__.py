@@ -24,6 +24,7 @@ DomainError
 │   ├── StreamNotFound · CheckpointNotFound · ApprovalNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
+│   ├── WebhookNotFound · DeliveryNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
@@ -41,6 +42,7 @@ DomainError
 │   ├── ApprovalIsDecided · ApprovalChanged · RunNotWaiting
 │   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
 │   ├── RunNotDurable            it left nothing to go on from
+│   ├── TooManyWebhooks
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -176,6 +178,7 @@ from runtime.domain.errors.upstream import (
     UpstreamRefused,
     UpstreamTimeout,
 )
+from runtime.domain.errors.webhooks import DeliveryNotFound, TooManyWebhooks, WebhookNotFound
 
 __all__ = [
     "AgentExists",
@@ -195,6 +198,7 @@ __all__ = [
     "ConversationNotFound",
     "DatabaseUnavailable",
     "DeadlineExceeded",
+    "DeliveryNotFound",
     "DomainError",
     "Draining",
     "EgressRefused",
@@ -259,6 +263,7 @@ __all__ = [
     "TemplateNotFound",
     "TokenKeysUnavailable",
     "TooManyQueuedRuns",
+    "TooManyWebhooks",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",
@@ -272,4 +277,5 @@ __all__ = [
     "UpstreamRefused",
     "UpstreamTimeout",
     "VersionExists",
+    "WebhookNotFound",
 ]

@@ -17,6 +17,7 @@ from runtime.domain.repositories.responses import ResponseRepository, RunEventRe
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.repositories.tool_calls import ToolCallRepository
+from runtime.domain.repositories.webhooks import WebhookRepository
 from runtime.domain.value_objects.identity import Scope
 
 Publish = Callable[[Event], Awaitable[None]]
@@ -46,6 +47,7 @@ class UnitOfWork(Protocol):
     tool_calls: ToolCallRepository
     memories: FactRepository
     approvals: ApprovalRepository
+    webhooks: WebhookRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

@@ -17,6 +17,7 @@ from runtime.domain.repositories.responses import ResponseRepository, RunEventRe
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.repositories.tool_calls import ToolCallRepository
+from runtime.domain.repositories.webhooks import WebhookRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
 from runtime.infrastructure.database import refusals
@@ -40,6 +41,7 @@ from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
 from runtime.infrastructure.repositories.sessions import SqlSessionRepository
 from runtime.infrastructure.repositories.tool_ledger import SqlToolCallRepository
+from runtime.infrastructure.repositories.webhooks import SqlWebhookRepository
 
 
 class SqlUnitOfWork(UnitOfWork):
@@ -66,6 +68,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.tool_calls: ToolCallRepository = SqlToolCallRepository(*common)
         self.memories: FactRepository = SqlFactRepository(*common)
         self.approvals: ApprovalRepository = SqlApprovalRepository(*common)
+        self.webhooks: WebhookRepository = SqlWebhookRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

@@ -34,6 +34,7 @@ from runtime.infrastructure.web.routes import (
     runs,
     system,
     templates,
+    webhooks,
 )
 from runtime.infrastructure.web.streaming import providers as streaming_providers
 from runtime.infrastructure.web.streaming import routes as streaming
@@ -79,6 +80,7 @@ def create_app(container: Container) -> FastAPI:
         memories.router,
         limits.router,
         prices.router,
+        webhooks.router,
         gateway_agents.router,
         gateway_messages.router,
         gateway_system.router,

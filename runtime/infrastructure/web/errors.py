@@ -31,6 +31,7 @@ PLATFORM_PATHS = (
     "/v1/prices",
     "/v1/usage",
     "/v1/providers",
+    "/v1/webhooks",
 )
 """Where errors have the platform's shape."""
 GATEWAY = "/api/"
