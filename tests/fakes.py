@@ -19,6 +19,7 @@ from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_
 from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
+from runtime.domain.entities.schedules import Schedule, ScheduleTick
 from runtime.domain.entities.sessions import Session
 from runtime.domain.errors import (
     AgentExists,
@@ -46,6 +47,7 @@ from runtime.domain.repositories.limits import LimitRepository, PriceRepository,
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
+from runtime.domain.repositories.schedules import ScheduleRepository
 from runtime.domain.repositories.sessions import (
     Addition,
     Operation,
@@ -68,6 +70,7 @@ from runtime.domain.value_objects.ids import (
     LineId,
     ResponseId,
     RunId,
+    ScheduleId,
     SessionId,
 )
 from runtime.domain.value_objects.items import AgentToolItem, Item, ReasoningItem
@@ -93,6 +96,7 @@ from tests.fakes_responses import (
     MemoryResponseRepository,
     MemoryRunEventRepository,
 )
+from tests.fakes_schedules import MemoryScheduleRepository
 
 T = TypeVar("T")
 
@@ -119,6 +123,8 @@ class Tables:
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
+    schedules: dict[ScheduleId, Schedule] = field(default_factory=dict)
+    ticks: dict[RunId, ScheduleTick] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -161,7 +167,9 @@ class MemoryTransaction:
         | DurableRun
         | ChatCompletion
         | Response
-        | Provider,
+        | Provider
+        | Schedule
+        | ScheduleTick,
     ) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
@@ -179,7 +187,9 @@ class MemoryTransaction:
         | Session
         | ChatCompletion
         | Response
-        | Provider,
+        | Provider
+        | Schedule
+        | ScheduleTick,
     ) -> bool:
         return row.owner_id == self.scope.user_id
 
@@ -687,6 +697,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
+        self.schedules: ScheduleRepository = MemoryScheduleRepository(transaction)
         self.durable: DurableRunRepository = MemoryDurableRunRepository(transaction)
         self.sessions: SessionRepository = MemorySessionRepository(transaction)
         self.feedback: FeedbackRepository = MemoryFeedbackRepository(transaction)

@@ -17,6 +17,9 @@ from runtime.application.handlers import (
 from runtime.application.handlers import (
     providers as provider_handlers,
 )
+from runtime.application.handlers import (
+    schedules as schedule_handlers,
+)
 from runtime.application.handlers.assembly import AssembleAgentHandler
 from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.feedback import GiveFeedbackHandler
@@ -31,6 +34,7 @@ from runtime.application.queries.limits import LimitQueries
 from runtime.application.queries.providers import ProviderQueries
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
+from runtime.application.queries.schedules import ScheduleQueries
 from runtime.application.queries.schema import SchemaQueries
 from runtime.application.queries.services import ServiceQueries
 from runtime.application.queries.sessions import SessionQueries
@@ -65,6 +69,7 @@ from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
+from runtime.infrastructure.calendar import CronCalendar
 from runtime.infrastructure.database import create_engine, ping
 from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.events import EventBus
@@ -96,6 +101,7 @@ from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.schedules import SqlScheduleBook, SqlTickPruner
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.schemas import JsonSchemaCompiler
@@ -151,6 +157,7 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlCompletionPruner(engine), settings.completion_retention_days),
         (SqlResponseLeases(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
+        (SqlTickPruner(engine), settings.schedule_retention_days),
     ]
     return Retention([(each, timedelta(days=most)) for each, most in days if most], now)
 
@@ -413,6 +420,25 @@ class Container(containers.DeclarativeContainer):
         provider_handlers.TryProviderHandler, uow=uow, vetting=vetting, models=models
     )
     provider_queries = providers.Factory(ProviderQueries, uow=uow, vetting=vetting, models=models)
+
+    calendar = providers.Object(CronCalendar())
+    schedule_book = providers.Factory(SqlScheduleBook, engine)
+    schedule_desk = providers.Factory(
+        schedule_handlers.ScheduleDesk,
+        uow=uow,
+        book=schedule_book,
+        calendar=calendar,
+        catalogue=catalogue,
+        most=settings.provided.max_schedules_per_user,
+    )
+    create_schedule = providers.Factory(schedule_handlers.CreateScheduleHandler, schedule_desk)
+    change_schedule = providers.Factory(schedule_handlers.ChangeScheduleHandler, schedule_desk)
+    remove_schedule = providers.Factory(schedule_handlers.RemoveScheduleHandler, schedule_desk)
+    pause_schedule = providers.Factory(schedule_handlers.PauseScheduleHandler, schedule_desk)
+    resume_schedule = providers.Factory(schedule_handlers.ResumeScheduleHandler, schedule_desk)
+    schedule_queries = providers.Factory(
+        ScheduleQueries, uow=uow, book=schedule_book, calendar=calendar
+    )
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     feedback_queries = providers.Factory(FeedbackQueries, uow=uow, recorder=recorder)

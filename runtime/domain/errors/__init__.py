@@ -7,6 +7,8 @@ DomainError
 │   ├── InvalidReference         `model` is not in any accepted form
 │   ├── InvalidJsonSchema        `response_format` asks for what is no usable JSON Schema
 │   ├── UpstreamRefused          the model's provider finds the request wrong
+│   ├── InvalidCron              a cron expression that can't be read, or is never due
+│   ├── UnknownTimezone
 │   ├── UnsupportedParameter     the agent can't honour a parameter of the call
 │   ├── FixedParameter           the agent's configuration fixes a parameter of the call
 │   ├── PreviousResponseNotFound `previous_response_id` leads to one that is not there
@@ -20,7 +22,7 @@ DomainError
 │   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
-│   ├── StreamNotFound
+│   ├── StreamNotFound · ScheduleNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   └── ModelNotFound            no agent answers to this `model`
@@ -35,6 +37,7 @@ DomainError
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
 │   ├── RequestIdInUse · EventsGone
+│   ├── TooManySchedules         somebody has as many as an operator allows
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -142,6 +145,12 @@ from runtime.domain.errors.runs import (
     StreamNotFound,
     TokenKeysUnavailable,
 )
+from runtime.domain.errors.schedules import (
+    InvalidCron,
+    ScheduleNotFound,
+    TooManySchedules,
+    UnknownTimezone,
+)
 from runtime.domain.errors.upstream import (
     InvalidStructuredOutput,
     NoSourceAnswered,
@@ -178,6 +187,7 @@ __all__ = [
     "IdempotencyKeyReused",
     "Invalid",
     "InvalidConfig",
+    "InvalidCron",
     "InvalidFrame",
     "InvalidJsonSchema",
     "InvalidReference",
@@ -212,6 +222,7 @@ __all__ = [
     "RunNotFound",
     "RunTimeout",
     "Saturated",
+    "ScheduleNotFound",
     "SchemaVersionMismatch",
     "SecretUnreadable",
     "SessionBusy",
@@ -220,9 +231,11 @@ __all__ = [
     "StreamNotFound",
     "TemplateNotFound",
     "TokenKeysUnavailable",
+    "TooManySchedules",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",
+    "UnknownTimezone",
     "Unprocessable",
     "UnsupportedParameter",
     "UpstreamAuthFailed",

@@ -13,6 +13,7 @@ from runtime.domain.repositories.limits import LimitRepository, PriceRepository,
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
+from runtime.domain.repositories.schedules import ScheduleRepository
 from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.value_objects.identity import Scope
 
@@ -40,6 +41,7 @@ class UnitOfWork(Protocol):
     prices: PriceRepository
     usage: UsageRepository
     providers: ProviderRepository
+    schedules: ScheduleRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

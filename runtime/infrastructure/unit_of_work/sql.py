@@ -13,6 +13,7 @@ from runtime.domain.repositories.limits import LimitRepository, PriceRepository,
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
+from runtime.domain.repositories.schedules import ScheduleRepository
 from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
@@ -33,6 +34,7 @@ from runtime.infrastructure.repositories.providers import SqlProviderRepository
 from runtime.infrastructure.repositories.responses import SqlResponseRepository
 from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
+from runtime.infrastructure.repositories.schedules import SqlScheduleRepository
 from runtime.infrastructure.repositories.sessions import SqlSessionRepository
 
 
@@ -57,6 +59,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = SqlPriceRepository(*common)
         self.usage: UsageRepository = SqlUsageRepository(*common)
         self.providers: ProviderRepository = SqlProviderRepository(*common)
+        self.schedules: ScheduleRepository = SqlScheduleRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

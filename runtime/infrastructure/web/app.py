@@ -29,6 +29,7 @@ from runtime.infrastructure.web.routes import (
     prices,
     providers,
     runs,
+    schedules,
     system,
     templates,
 )
@@ -70,6 +71,7 @@ def create_app(container: Container) -> FastAPI:
         agents.router,
         templates.router,
         runs.router,
+        schedules.router,
         keys.router,
         limits.router,
         prices.router,

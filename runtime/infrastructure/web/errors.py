@@ -30,6 +30,7 @@ PLATFORM_PATHS = (
     "/v1/prices",
     "/v1/usage",
     "/v1/providers",
+    "/v1/schedules",
 )
 """Where errors have the platform's shape."""
 GATEWAY = "/api/"
