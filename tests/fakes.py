@@ -531,7 +531,10 @@ class MemorySessionRepository(SessionRepository):
     async def hold(self, key: SessionKey, holder: str, for_s: float) -> Session | None:
         tables = await self._transaction.writing()
         session = await self.find(key)
-        if session is None or tables.holds.get(session.id, ("", 0.0))[1] > monotonic():
+        if session is None:
+            return None
+        held_by, until = tables.holds.get(session.id, ("", 0.0))
+        if until > monotonic() and held_by != holder:
             return None
         tables.holds[session.id] = (holder, monotonic() + for_s)
         return session

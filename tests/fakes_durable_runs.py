@@ -50,6 +50,10 @@ class MemoryDurableRunRepository(DurableRunRepository):
         found.sort(key=lambda run: (run.created_at, run.id), reverse=True)
         return found[:limit]
 
+    async def queued(self) -> int:
+        mine = self._transaction.mine
+        return sum(run.status is RunStatus.QUEUED and mine(run) for run in self._visible())
+
     async def finish(self, run: DurableRun, *, attempt: int | None = None) -> bool:
         now = self._find(run.id)
         if now is None or now.status.final:

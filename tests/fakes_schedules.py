@@ -110,7 +110,7 @@ class MemoryScheduleRepository(ScheduleRepository):
         ticks = [each for each in self._visible(tables.ticks.values()) if each.schedule_id == id]
         runs = [tables.durable.get(tick.id) for tick in ticks]
         return [
-            TickView(tick, run and run.status, run and run.error)
+            TickView(tick, run.status, run.error) if run else TickView(tick, None, None)
             for tick, run in zip(ticks, runs, strict=True)
         ]
 

@@ -9,8 +9,9 @@ from runtime.domain.errors import InvalidCron, UnknownTimezone
 from runtime.domain.services.calendar import Calendar
 from runtime.domain.value_objects.schedules import CRON_FIELDS, Cron, Every, Trigger
 
-_NEAR = timedelta(hours=3)
+_NEAR = timedelta(hours=6)
 """Clocks are put forward or back by less."""
+_DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 _LAST_YEAR = datetime.max.year - 60
 
@@ -26,11 +27,27 @@ class CronCalendar(Calendar):
     def latest(self, trigger: Trigger, at: datetime) -> datetime | None:
         if isinstance(trigger, Every):
             return trigger.latest(at)
-        local = _local(trigger, at)
-        changes = (local - _NEAR).utcoffset() != (local + _NEAR).utcoffset()
-        start = local.replace(microsecond=0) + (_NEAR if changes else _SECOND)
-        ticks = _ticks(trigger, start, back=True)
-        return next((tick for tick in ticks if tick <= at), None)
+        found = _before(trigger, at)
+        if found is None or not (_clocks_change(trigger, at) or _clocks_change(trigger, found)):
+            return found
+        # There the way back does not meet the same ticks; the way forward from before does.
+        start = min(found, at - _DAY)
+        for tick in _ticks(trigger, _local(trigger, start)):
+            if tick > at:
+                break
+            found = max(found, tick) if found <= at else tick
+        return found
+
+
+def _before(cron: Cron, at: datetime) -> datetime | None:
+    start = _local(cron, at).replace(microsecond=0) + _SECOND
+    return next((tick for tick in _ticks(cron, start, back=True) if tick <= at), None)
+
+
+def _clocks_change(cron: Cron, at: datetime) -> bool:
+    """Near that moment."""
+    local = _local(cron, at)
+    return (local - _NEAR).utcoffset() != (local + _NEAR).utcoffset()
 
 
 def _ticks(cron: Cron, start: datetime, *, back: bool = False) -> Iterator[datetime]:

@@ -2,6 +2,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
+from runtime.domain.repositories.schedules import ScheduleBook
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
@@ -28,6 +30,7 @@ from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.schedules import SqlScheduleBook
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
@@ -45,6 +48,7 @@ from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
 from tests.fakes_providers import MemoryProviderBook
 from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
+from tests.fakes_schedules import MemoryScheduleBook
 
 Connect = Callable[[str], AsyncEngine]
 _RATES = ("rate_windows", "rate_leases")
@@ -67,6 +71,8 @@ class Storage:
     session_holds: SessionHolds
     session_log: SessionLog
     provider_book: ProviderBook
+    schedule_book: Callable[[Callable[[], datetime]], ScheduleBook]
+    """With its clock."""
 
 
 def migrated(url: str) -> str:
@@ -157,6 +163,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             session_holds=MemorySessionHolds(store),
             session_log=MemorySessionLog(store),
             provider_book=MemoryProviderBook(store),
+            schedule_book=partial(MemoryScheduleBook, store),
         )
         return
     engine = connect(storage_url)
@@ -174,6 +181,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         session_holds=SqlSessionHolds(engine),
         session_log=session_log,
         provider_book=SqlProviderBook(engine),
+        schedule_book=partial(SqlScheduleBook, engine),
     )
     await session_log.aclose()
 

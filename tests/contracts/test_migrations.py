@@ -32,6 +32,7 @@ from runtime.infrastructure.repositories import (
     responses,
     run_events,
     runs,
+    schedules,
     sessions,
 )
 from runtime.infrastructure.repositories.base import metadata
@@ -55,6 +56,8 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    schedules.schedules,
+    schedules.schedule_ticks,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

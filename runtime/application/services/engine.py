@@ -72,6 +72,7 @@ class ActiveRun:
         self.id: RunId = part.id if part else new_run_id()
         self._part = part
         self.channel = RunChannel()
+        self._put = part.put if part else self.channel.put
         context = copy_context()
         self._watch = context.run(engine.monitor.run, self.id, agent)
         price_of = engine.quotas.price_of(agent.project_id) if engine.quotas else unpriced
@@ -123,7 +124,7 @@ class ActiveRun:
         self.journal.see(event)
         if self._keepers:
             self._events.append(event)
-        await self.channel.put(event)
+        await self._put(event)
 
     def _ended(self, task: asyncio.Task[End]) -> None:
         """A callback, because a task that is cancelled before its first step never runs."""
@@ -223,7 +224,7 @@ class ActiveRun:
         limit_s = self._engine.run_timeout_s
         timer = asyncio.timeout(limit_s)
         try:
-            await self.channel.put(self._first_event())
+            await self._put(self._first_event())
             async with timer:
                 await self._run_instance()
         except asyncio.CancelledError:

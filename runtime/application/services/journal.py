@@ -102,7 +102,7 @@ class RunJournal:
                 pass
 
     def record(self, end: RunCompleted | RunFailed | RunCancelled | Paused) -> Run:
-        status, finish, error = _outcome(end)
+        status, finish, error = outcome(end)
         caller, session = self._command.caller, self._command.session
         return Run(
             id=self._id,
@@ -146,7 +146,7 @@ def tool_record(event: ToolReturned) -> ToolRecord:
     return ToolRecord(event.name, event.status, event.duration_ms)
 
 
-def _outcome(
+def outcome(
     end: RunCompleted | RunFailed | RunCancelled | Paused,
 ) -> tuple[RunStatus, str | None, DomainError | None]:
     match end:

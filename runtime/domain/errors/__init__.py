@@ -22,7 +22,7 @@ DomainError
 │   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
-│   ├── StreamNotFound · ScheduleNotFound
+│   ├── StreamNotFound · CheckpointNotFound · ScheduleNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   └── ModelNotFound            no agent answers to this `model`
@@ -37,6 +37,8 @@ DomainError
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
 │   ├── RequestIdInUse · EventsGone
+│   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
+│   ├── RunNotDurable            it left nothing to go on from
 │   ├── TooManySchedules         somebody has as many as an operator allows
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
@@ -53,6 +55,7 @@ DomainError
 ├── RunTimeout           the run used up its own time
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
+│   ├── StateNotStorable · StateUnreadable
 │   └── SecretUnreadable         a stored secret does not open with the runtime's keys
 ├── UpstreamFailed       the model's provider failed
 │   ├── UpstreamAuthFailed · UpstreamMisconfigured
@@ -131,16 +134,21 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
+    ApprovalNeedsDurableRun,
+    CheckpointNotFound,
     DatabaseUnavailable,
     Draining,
     EventsGone,
     ExecutionFailed,
     IterationLimit,
     RequestIdInUse,
+    RunNotDurable,
     RunNotFound,
     RunTimeout,
     Saturated,
     SecretUnreadable,
+    StateNotStorable,
+    StateUnreadable,
     StepFailed,
     StreamNotFound,
     TokenKeysUnavailable,
@@ -167,7 +175,9 @@ __all__ = [
     "AgentExists",
     "AgentNotFound",
     "AnswerNotKept",
+    "ApprovalNeedsDurableRun",
     "BudgetExhausted",
+    "CheckpointNotFound",
     "CircuitOpen",
     "CompletionNotFound",
     "ConcurrentChange",
@@ -219,6 +229,7 @@ __all__ = [
     "RequestTooLarge",
     "ResponseInProgress",
     "ResponseNotFound",
+    "RunNotDurable",
     "RunNotFound",
     "RunTimeout",
     "Saturated",
@@ -227,6 +238,8 @@ __all__ = [
     "SecretUnreadable",
     "SessionBusy",
     "StaleVersion",
+    "StateNotStorable",
+    "StateUnreadable",
     "StepFailed",
     "StreamNotFound",
     "TemplateNotFound",

@@ -128,6 +128,14 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
         query = query.order_by(_c.created_at.desc(), _c.id.desc()).limit(limit)
         return [_to_run(row) for row in await self._execute(query)]
 
+    async def queued(self) -> int:
+        query = select(func.count()).where(
+            _c.status == RunStatus.QUEUED,
+            _c.project_id == self._project,
+            _c.owner_id == self._scope.user_id,
+        )
+        return (await self._execute(query)).scalar_one()
+
     async def finish(self, run: DurableRun, *, attempt: int | None = None) -> bool:
         statement = update(durable_runs).where(
             _c.id == run.id, *self._visible(durable_runs), _c.status.in_(GOING_ON)
@@ -343,8 +351,13 @@ async def _one_at_a_time(connection: AsyncConnection) -> None:
     if connection.dialect.name == "postgresql":
         await connection.execute(select(func.pg_advisory_xact_lock(_CLAIM_LOCK)))
     else:
-        # SQLite takes the writer's lock with the first write, and not with a read.
-        await connection.execute(delete(workers).where(workers.c.id == ""))
+        await take_writer(connection)
+
+
+async def take_writer(connection: AsyncConnection) -> None:
+    """SQLite takes its writer's lock with the first write of a transaction, and not with a read:
+    what is read behind this stays true until the commit."""
+    await connection.execute(delete(workers).where(workers.c.id == ""))
 
 
 def _due(at: datetime) -> Iterator[ColumnElement[bool]]:

@@ -21,6 +21,10 @@ class Paused:
     requests: Sequence[ApprovalRequest] = ()
 
 
+class AlreadyKept(Exception):
+    """The answer to a commit was lost, and all of it is stored."""
+
+
 class DurablePart(Protocol):
     id: RunId
     attempt: int
@@ -28,8 +32,12 @@ class DurablePart(Protocol):
     before: Sequence[RunEvent]
     """The log as earlier attempts left it."""
 
+    async def put(self, event: RunEvent) -> None:
+        """It happened; waits while too much is not in the log yet. Raises AttemptLost."""
+
     async def pause(self, pause: Paused) -> Paused:
         """Write that it stands still. Raises DatabaseUnavailable."""
 
     async def patiently(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Until it is written. Raises what it raises but for DatabaseUnavailable."""
+        """Until it is written, or AlreadyKept. Raises what else it raises but for
+        DatabaseUnavailable."""
