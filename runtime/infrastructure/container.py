@@ -10,6 +10,7 @@ from runtime.application.handlers import (
     completions,
     keys,
     limits,
+    memories,
     responses,
     seeding,
     sessions,
@@ -31,6 +32,7 @@ from runtime.application.queries.feedback import FeedbackQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.limits import LimitQueries
+from runtime.application.queries.memories import MemoryQueries
 from runtime.application.queries.providers import ProviderQueries
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
@@ -55,12 +57,14 @@ from runtime.application.services.generation.modes import GeneratorModes
 from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.live_streams import LiveStreams
+from runtime.application.services.memories import MemoryBook
 from runtime.application.services.provider_keys import ProviderKeys
 from runtime.application.services.quotas import Quotas
 from runtime.application.services.recorder import RunRecorder
 from runtime.application.services.retention import Retention
 from runtime.application.services.rulebook import RuleBook
 from runtime.application.services.run_statistics import RunStatistics
+from runtime.application.services.scheduler import Scheduler
 from runtime.application.services.session_holds import SessionDesk
 from runtime.application.services.sessions import SessionTurns
 from runtime.application.services.structured_output import StructuredOutput
@@ -69,8 +73,11 @@ from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
+from runtime.domain.value_objects.ids import new_worker_id
 from runtime.infrastructure.calendar import CronCalendar
 from runtime.infrastructure.database import create_engine, ping
+from runtime.infrastructure.dispatch import run_dispatcher
+from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.events import EventBus
 from runtime.infrastructure.frameworks.discovery import (
@@ -83,6 +90,8 @@ from runtime.infrastructure.frameworks.executor import TemplateExecutor
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.frameworks.watcher import TemplateWatcher
 from runtime.infrastructure.identity import token_verifier
+from runtime.infrastructure.liveness.beats import worker_beats
+from runtime.infrastructure.liveness.heart import Heart
 from runtime.infrastructure.monitoring import setup
 from runtime.infrastructure.monitoring.exposition import Exposition, Present
 from runtime.infrastructure.monitoring.prometheus import PrometheusMonitor
@@ -94,9 +103,11 @@ from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
+from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
@@ -107,7 +118,9 @@ from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
+from runtime.infrastructure.signals import run_signals
 from runtime.infrastructure.tools.service import BuiltinTools
+from runtime.infrastructure.tools.service import register_entry_points as register_tools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 
 
@@ -117,15 +130,20 @@ def utc_now() -> datetime:
 
 def _templates(tools: BuiltinTools) -> TemplateRegistry:
     registry = TemplateRegistry(tools)
+    register_tools(tools, registry.report)
     register_built_in(registry)
     register_entry_points(registry)
     return registry
 
 
 def _folders(
-    settings: Settings, registry: TemplateRegistry, modes: GeneratorModes, adapters: AdapterRegistry
+    settings: Settings,
+    registry: TemplateRegistry,
+    modes: GeneratorModes,
+    adapters: AdapterRegistry,
+    tools: BuiltinTools,
 ) -> TemplateWatcher:
-    shelves = (modes, adapters)
+    shelves = (modes, adapters, tools)
     return TemplateWatcher(
         [TemplateFolder(path, registry, shelves) for path in settings.template_dirs]
     )
@@ -159,7 +177,8 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlSessionHolds(engine), settings.session_retention_days),
         (SqlTickPruner(engine), settings.schedule_retention_days),
     ]
-    return Retention([(each, timedelta(days=most)) for each, most in days if most], now)
+    kept_for = [(each, timedelta(days=most)) for each, most in days if most]
+    return Retention([*kept_for, (SqlFactPruner(engine), timedelta(0))], now)
 
 
 def _checks(
@@ -190,6 +209,16 @@ class Container(containers.DeclarativeContainer):
     engine = providers.Singleton(create_engine, settings.provided.database)
     events = providers.Singleton(EventBus)
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
+
+    worker_id = providers.Singleton(new_worker_id)
+    heart = providers.Singleton(Heart, providers.Singleton(worker_beats, engine), worker_id)
+    run_signals = providers.Singleton(run_signals, engine)
+    run_queue = providers.Singleton(SqlRunQueue, engine)
+    dispatcher = providers.Singleton(
+        run_dispatcher,
+        settings,
+        providers.Singleton(Ground, run_queue, run_signals, heart, worker_id),
+    )
 
     metrics = providers.Singleton(PrometheusMonitor)
     tracing = providers.Singleton(setup.tracing, settings.provided.otel_endpoint)
@@ -236,12 +265,18 @@ class Container(containers.DeclarativeContainer):
     )
     templates = providers.Singleton(_templates, tools)
     generator_modes = providers.Singleton(generator_modes)
-    template_watcher = providers.Singleton(_folders, settings, templates, generator_modes, adapters)
+    template_watcher = providers.Singleton(
+        _folders, settings, templates, generator_modes, adapters, tools
+    )
+    memory_book = providers.Singleton(
+        MemoryBook, uow, clock, settings.provided.max_memories_per_user
+    )
     executor = providers.Singleton(
         TemplateExecutor,
         templates,
         models,
         tools,
+        memory_book,
         providers.Factory(built_in_executors),
         config_secrets,
     )
@@ -343,6 +378,10 @@ class Container(containers.DeclarativeContainer):
         max_bytes=settings.provided.stream_resume_buffer_bytes,
     )
     give_feedback = providers.Factory(GiveFeedbackHandler, uow=uow, recorder=recorder, now=clock)
+    remember = providers.Factory(memories.RememberHandler, book=memory_book, catalogue=catalogue)
+    change_memory = providers.Factory(memories.ChangeMemoryHandler, uow=uow, now=clock)
+    forget = providers.Factory(memories.ForgetHandler, uow=uow, now=clock)
+    forget_all = providers.Factory(memories.ForgetAllHandler, uow=uow)
 
     background = providers.Singleton(
         BackgroundRuns,
@@ -436,12 +475,24 @@ class Container(containers.DeclarativeContainer):
     remove_schedule = providers.Factory(schedule_handlers.RemoveScheduleHandler, schedule_desk)
     pause_schedule = providers.Factory(schedule_handlers.PauseScheduleHandler, schedule_desk)
     resume_schedule = providers.Factory(schedule_handlers.ResumeScheduleHandler, schedule_desk)
+    run_schedule_now = providers.Factory(
+        schedule_handlers.RunScheduleNowHandler, schedule_desk, dispatcher
+    )
+    scheduler = providers.Singleton(
+        Scheduler,
+        book=schedule_book,
+        uow=uow,
+        catalogue=catalogue,
+        calendar=calendar,
+        dispatcher=dispatcher,
+    )
     schedule_queries = providers.Factory(
         ScheduleQueries, uow=uow, book=schedule_book, calendar=calendar
     )
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     feedback_queries = providers.Factory(FeedbackQueries, uow=uow, recorder=recorder)
+    memory_queries = providers.Factory(MemoryQueries, uow=uow, catalogue=catalogue, now=clock)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)
     schema_queries = providers.Factory(
         SchemaQueries,
