@@ -21,6 +21,7 @@ from runtime.domain.entities.memories import Fact
 from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
+from runtime.domain.entities.schedules import Schedule, ScheduleTick
 from runtime.domain.entities.sessions import Session
 from runtime.domain.entities.webhooks import Webhook
 from runtime.domain.errors import (
@@ -51,6 +52,7 @@ from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
+from runtime.domain.repositories.schedules import ScheduleRepository
 from runtime.domain.repositories.sessions import (
     Addition,
     Operation,
@@ -77,6 +79,7 @@ from runtime.domain.value_objects.ids import (
     MemoryId,
     ResponseId,
     RunId,
+    ScheduleId,
     SessionId,
     WebhookId,
 )
@@ -106,6 +109,7 @@ from tests.fakes_responses import (
     MemoryResponseRepository,
     MemoryRunEventRepository,
 )
+from tests.fakes_schedules import MemoryScheduleRepository
 from tests.fakes_tools import Called, MemoryToolCallRepository
 from tests.fakes_webhooks import MemoryWebhookRepository, Outbox, Queued
 
@@ -134,6 +138,8 @@ class Tables:
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
+    schedules: dict[ScheduleId, Schedule] = field(default_factory=dict)
+    ticks: dict[RunId, ScheduleTick] = field(default_factory=dict)
     tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
     memories: dict[MemoryId, Fact] = field(default_factory=dict)
     approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
@@ -183,7 +189,9 @@ class MemoryTransaction:
         | ChatCompletion
         | Response
         | Provider
-        | Webhook,
+        | Webhook
+        | Schedule
+        | ScheduleTick,
     ) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
@@ -203,7 +211,9 @@ class MemoryTransaction:
         | ChatCompletion
         | Response
         | Provider
-        | Webhook,
+        | Webhook
+        | Schedule
+        | ScheduleTick,
     ) -> bool:
         return row.owner_id == self.scope.user_id
 
@@ -725,6 +735,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
+        self.schedules: ScheduleRepository = MemoryScheduleRepository(transaction)
         self.durable: DurableRunRepository = MemoryDurableRunRepository(transaction)
         self.sessions: SessionRepository = MemorySessionRepository(transaction)
         self.feedback: FeedbackRepository = MemoryFeedbackRepository(transaction)

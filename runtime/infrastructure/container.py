@@ -20,6 +20,9 @@ from runtime.application.handlers import (
     providers as provider_handlers,
 )
 from runtime.application.handlers import (
+    schedules as schedule_handlers,
+)
+from runtime.application.handlers import (
     webhooks as webhook_handlers,
 )
 from runtime.application.handlers.assembly import AssembleAgentHandler
@@ -37,6 +40,7 @@ from runtime.application.queries.memories import MemoryQueries
 from runtime.application.queries.providers import ProviderQueries
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
+from runtime.application.queries.schedules import ScheduleQueries
 from runtime.application.queries.schema import SchemaQueries
 from runtime.application.queries.services import ServiceQueries
 from runtime.application.queries.sessions import SessionQueries
@@ -70,6 +74,7 @@ from runtime.application.services.recorder import RunRecorder
 from runtime.application.services.retention import Retention
 from runtime.application.services.rulebook import RuleBook
 from runtime.application.services.run_statistics import RunStatistics
+from runtime.application.services.scheduler import Scheduler
 from runtime.application.services.session_holds import SessionDesk
 from runtime.application.services.sessions import SessionTurns
 from runtime.application.services.structured_output import StructuredOutput
@@ -84,6 +89,7 @@ from runtime.domain.services.durability import CallLog
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.domain.value_objects.ids import new_worker_id
+from runtime.infrastructure.calendar import CronCalendar
 from runtime.infrastructure.database import create_engine, ping
 from runtime.infrastructure.dispatch import run_dispatcher
 from runtime.infrastructure.dispatch.ground import Ground
@@ -125,6 +131,7 @@ from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponsePruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.schedules import SqlScheduleBook, SqlTickPruner
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
@@ -193,6 +200,7 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlSessionHolds(engine), settings.session_retention_days),
         (SqlCheckpointPruner(engine), settings.checkpoint_retention_days),
         (SqlDeliveryPruner(engine), settings.webhook_retention_days),
+        (SqlTickPruner(engine), settings.schedule_retention_days),
     ]
     kept_for = [(each, timedelta(days=most)) for each, most in days if most]
     return Retention([*kept_for, (SqlFactPruner(engine), timedelta(0))], now)
@@ -533,6 +541,35 @@ class Container(containers.DeclarativeContainer):
     try_webhook = providers.Factory(webhook_handlers.TryWebhookHandler, *_webhook_parts)
     retry_delivery = providers.Factory(webhook_handlers.RetryDeliveryHandler, *_webhook_parts)
     webhook_queries = providers.Factory(WebhookQueries, uow=uow)
+    calendar = providers.Object(CronCalendar())
+    schedule_book = providers.Factory(SqlScheduleBook, engine)
+    schedule_desk = providers.Factory(
+        schedule_handlers.ScheduleDesk,
+        uow=uow,
+        book=schedule_book,
+        calendar=calendar,
+        catalogue=catalogue,
+        most=settings.provided.max_schedules_per_user,
+    )
+    create_schedule = providers.Factory(schedule_handlers.CreateScheduleHandler, schedule_desk)
+    change_schedule = providers.Factory(schedule_handlers.ChangeScheduleHandler, schedule_desk)
+    remove_schedule = providers.Factory(schedule_handlers.RemoveScheduleHandler, schedule_desk)
+    pause_schedule = providers.Factory(schedule_handlers.PauseScheduleHandler, schedule_desk)
+    resume_schedule = providers.Factory(schedule_handlers.ResumeScheduleHandler, schedule_desk)
+    run_schedule_now = providers.Factory(
+        schedule_handlers.RunScheduleNowHandler, schedule_desk, dispatcher
+    )
+    scheduler = providers.Singleton(
+        Scheduler,
+        book=schedule_book,
+        uow=uow,
+        catalogue=catalogue,
+        calendar=calendar,
+        dispatcher=dispatcher,
+    )
+    schedule_queries = providers.Factory(
+        ScheduleQueries, uow=uow, book=schedule_book, calendar=calendar
+    )
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     feedback_queries = providers.Factory(FeedbackQueries, uow=uow, recorder=recorder)

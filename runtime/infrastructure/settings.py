@@ -207,6 +207,9 @@ class Settings(BaseSettings):
     """How long chat completions made with `store` are kept; 0: for good."""
     response_retention_days: float = Field(default=30, ge=0, le=36_500)
     """How long responses are kept; 0: for good."""
+    max_schedules_per_user: int = Field(default=100, ge=0, le=100_000)
+    schedule_retention_days: float = Field(default=30, ge=0, le=36_500)
+    """How long it is kept what became of a schedule's ticks; 0: for good."""
     max_memories_per_user: int = Field(default=10_000, ge=1)
     """Of what agents know from earlier runs."""
     checkpoint_retention_days: float = Field(default=7, ge=0, le=36_500)

@@ -2,6 +2,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from runtime.domain.repositories.limits import Ledger
 from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.runs import RunLog
+from runtime.domain.repositories.schedules import ScheduleBook
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
 from runtime.domain.repositories.webhooks import DeliveryQueue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
@@ -32,6 +34,7 @@ from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponsePruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.schedules import SqlScheduleBook
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
@@ -53,6 +56,7 @@ from tests.fakes_limits import MemoryLedger
 from tests.fakes_memories import MemoryFactPruner
 from tests.fakes_providers import MemoryProviderBook
 from tests.fakes_responses import MemoryResponsePruner
+from tests.fakes_schedules import MemoryScheduleBook
 from tests.fakes_tools import MemoryToolLedger
 from tests.fakes_webhooks import MemoryDeliveryPruner, MemoryDeliveryQueue
 
@@ -79,6 +83,8 @@ class Storage:
     session_holds: SessionHolds
     session_log: SessionLog
     provider_book: ProviderBook
+    schedule_book: Callable[[Callable[[], datetime]], ScheduleBook]
+    """With its clock."""
     tool_ledger: ToolLedger
     goes_on: Callable[[DurableRun], Awaitable[None]]
     """From now on it has that status and attempt."""
@@ -185,6 +191,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             session_holds=MemorySessionHolds(store),
             session_log=MemorySessionLog(store),
             provider_book=MemoryProviderBook(store),
+            schedule_book=partial(MemoryScheduleBook, store),
             tool_ledger=MemoryToolLedger(store),
             goes_on=partial(goes_on_in_memory, store),
             delivery_queue=MemoryDeliveryQueue(store),
@@ -206,6 +213,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         session_holds=SqlSessionHolds(engine),
         session_log=session_log,
         provider_book=SqlProviderBook(engine),
+        schedule_book=partial(SqlScheduleBook, engine),
         tool_ledger=SqlToolLedger(engine),
         goes_on=partial(goes_on_in_sql, engine),
         delivery_queue=SqlDeliveryQueue(engine),

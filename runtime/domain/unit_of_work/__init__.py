@@ -15,6 +15,7 @@ from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
+from runtime.domain.repositories.schedules import ScheduleRepository
 from runtime.domain.repositories.sessions import SessionRepository
 from runtime.domain.repositories.tool_calls import ToolCallRepository
 from runtime.domain.repositories.webhooks import WebhookRepository
@@ -44,6 +45,7 @@ class UnitOfWork(Protocol):
     prices: PriceRepository
     usage: UsageRepository
     providers: ProviderRepository
+    schedules: ScheduleRepository
     tool_calls: ToolCallRepository
     memories: FactRepository
     approvals: ApprovalRepository

@@ -32,6 +32,7 @@ PLATFORM_PATHS = (
     "/v1/usage",
     "/v1/providers",
     "/v1/webhooks",
+    "/v1/schedules",
 )
 """Where errors have the platform's shape."""
 GATEWAY = "/api/"
