@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.completions import ChatCompletion
+from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.feedback import Feedback
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
@@ -38,6 +39,7 @@ from runtime.domain.repositories.agents import (
 )
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
+from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
@@ -77,6 +79,7 @@ from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
 from tests.fakes_completions import Kept, MemoryCompletionRepository
+from tests.fakes_durable_runs import MemoryDurableRunRepository
 from tests.fakes_feedback import MemoryFeedbackRepository, Opinion
 from tests.fakes_limits import (
     MemoryLimitRepository,
@@ -103,6 +106,7 @@ class Tables:
     agents: dict[AgentId, Agent] = field(default_factory=dict)
     audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
+    durable: dict[RunId, DurableRun] = field(default_factory=dict)
     keys: dict[KeyId, ApiKey] = field(default_factory=dict)
     sessions: dict[SessionId, Session] = field(default_factory=dict)
     session_items: dict[tuple[SessionId, int], Item] = field(default_factory=dict)
@@ -149,7 +153,15 @@ class MemoryTransaction:
 
     def own(
         self,
-        row: Agent | AgentLine | AuditEntry | ApiKey | ChatCompletion | Response | Provider,
+        row: Agent
+        | AgentLine
+        | AuditEntry
+        | ApiKey
+        | Run
+        | DurableRun
+        | ChatCompletion
+        | Response
+        | Provider,
     ) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
@@ -163,6 +175,7 @@ class MemoryTransaction:
         | AuditEntry
         | ApiKey
         | Run
+        | DurableRun
         | Session
         | ChatCompletion
         | Response
@@ -374,6 +387,14 @@ class MemoryRunRepository(RunRepository):
             Cursors("runs"), found, limit, after, lambda run: Position(run.started_at, run.id)
         )
 
+    async def record(self, run: Run) -> None:
+        self._transaction.own(run)
+        tables = await self._transaction.writing()
+        if run.id not in tables.runs:
+            row = replace(_checked(run), metadata=_json_copy(run.metadata))
+            add_usage(tables, used_by([row]))
+            tables.runs[run.id] = row
+
     async def totals(self) -> RunTotals:
         runs = self._runs()
         failed = sum(run.status is RunStatus.FAILED for run in runs)
@@ -500,7 +521,10 @@ class MemorySessionRepository(SessionRepository):
     async def hold(self, key: SessionKey, holder: str, for_s: float) -> Session | None:
         tables = await self._transaction.writing()
         session = await self.find(key)
-        if session is None or tables.holds.get(session.id, ("", 0.0))[1] > monotonic():
+        if session is None:
+            return None
+        held_by, until = tables.holds.get(session.id, ("", 0.0))
+        if until > monotonic() and held_by != holder:
             return None
         tables.holds[session.id] = (holder, monotonic() + for_s)
         return session
@@ -666,6 +690,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
+        self.durable: DurableRunRepository = MemoryDurableRunRepository(transaction)
         self.sessions: SessionRepository = MemorySessionRepository(transaction)
         self.feedback: FeedbackRepository = MemoryFeedbackRepository(transaction)
         self.completions: CompletionRepository = MemoryCompletionRepository(transaction)

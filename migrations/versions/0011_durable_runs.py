@@ -52,6 +52,7 @@ def upgrade() -> None:
         "workers",
         sa.Column("id", words, nullable=False),
         sa.Column("beat_at", sa.Double, nullable=False),
+        sa.Column("process", words, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_workers"),
     )
     op.create_table(
@@ -92,3 +93,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("run_id", "key", name="uq_approvals_run_id_key"),
     )
     op.add_column("run_events", sa.Column("attempt", sa.BigInteger))
+    # PostgreSQL has NOTIFY.
+    if op.get_bind().dialect.name == "sqlite":
+        op.create_table(
+            "run_signals",
+            sa.Column("id", sa.Integer, nullable=False),
+            sa.Column("sender", words, nullable=False),
+            sa.Column("payload", sa.Text, nullable=False),
+            sa.PrimaryKeyConstraint("id", name="pk_run_signals"),
+        )

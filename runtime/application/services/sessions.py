@@ -100,13 +100,20 @@ class SessionTurns:
     desk: SessionDesk
     cache: HistoryCache = field(default_factory=HistoryCache)
 
-    async def begin(self, agent: Agent, command: ExecuteAgent, instance: AgentInstance) -> Turn:
-        """Raises UnsupportedParameter, ConversationNotFound, SessionBusy."""
+    async def begin(
+        self,
+        agent: Agent,
+        command: ExecuteAgent,
+        instance: AgentInstance,
+        holder: str | None = None,
+    ) -> Turn:
+        """Raises UnsupportedParameter, ConversationNotFound, SessionBusy. `holder`: see
+        `SessionDesk.take`."""
         ref = command.session
         assert ref is not None
         if command.choices > 1:
             raise UnsupportedParameter("n", "a turn of a session has one answer.")
-        hold = await self.desk.take(command.caller, session_key(agent, ref))
+        hold = await self.desk.take(command.caller, session_key(agent, ref), holder)
         try:
             return await self._begun(hold, command, ref, instance)
         except BaseException:

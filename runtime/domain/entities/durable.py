@@ -34,6 +34,8 @@ class RunOrder:
     metadata: Mapping[str, object] = field(default_factory=dict)
     direct: bool = False
     """The model itself, without an agent."""
+    response: bool = False
+    """Its caller made it as an OpenAI response in the background."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ DomainError
 │   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
-│   ├── StreamNotFound
+│   ├── StreamNotFound · CheckpointNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   └── ModelNotFound            no agent answers to this `model`
@@ -35,6 +35,8 @@ DomainError
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
 │   ├── RequestIdInUse · EventsGone
+│   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
+│   ├── RunNotDurable            it left nothing to go on from
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -50,6 +52,7 @@ DomainError
 ├── RunTimeout           the run used up its own time
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
+│   ├── StateNotStorable · StateUnreadable
 │   └── SecretUnreadable         a stored secret does not open with the runtime's keys
 ├── UpstreamFailed       the model's provider failed
 │   ├── UpstreamAuthFailed · UpstreamMisconfigured
@@ -128,16 +131,21 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
+    ApprovalNeedsDurableRun,
+    CheckpointNotFound,
     DatabaseUnavailable,
     Draining,
     EventsGone,
     ExecutionFailed,
     IterationLimit,
     RequestIdInUse,
+    RunNotDurable,
     RunNotFound,
     RunTimeout,
     Saturated,
     SecretUnreadable,
+    StateNotStorable,
+    StateUnreadable,
     StepFailed,
     StreamNotFound,
     TokenKeysUnavailable,
@@ -158,7 +166,9 @@ __all__ = [
     "AgentExists",
     "AgentNotFound",
     "AnswerNotKept",
+    "ApprovalNeedsDurableRun",
     "BudgetExhausted",
+    "CheckpointNotFound",
     "CircuitOpen",
     "CompletionNotFound",
     "ConcurrentChange",
@@ -209,6 +219,7 @@ __all__ = [
     "RequestTooLarge",
     "ResponseInProgress",
     "ResponseNotFound",
+    "RunNotDurable",
     "RunNotFound",
     "RunTimeout",
     "Saturated",
@@ -216,6 +227,8 @@ __all__ = [
     "SecretUnreadable",
     "SessionBusy",
     "StaleVersion",
+    "StateNotStorable",
+    "StateUnreadable",
     "StepFailed",
     "StreamNotFound",
     "TemplateNotFound",

@@ -1,6 +1,6 @@
 """Runs, and the runtime that they run in."""
 
-from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, Unavailable
+from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, RateLimited, Unavailable
 
 
 class RunNotFound(NotFound):
@@ -48,6 +48,16 @@ class Saturated(Unavailable):
 
     def __init__(self, what: str, limit: int) -> None:
         super().__init__(f"All {limit} places for {what} are taken; try again.", retry_after_s=1)
+
+
+class TooManyQueuedRuns(RateLimited):
+    code = "too_many_queued_runs"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"You have {most} runs waiting to begin, which is the most; wait until some have.",
+            retry_after_s=5,
+        )
 
 
 class Draining(Unavailable):
@@ -107,4 +117,48 @@ class SecretUnreadable(ExecutionFailed):
         super().__init__(
             "A stored secret can't be read with the runtime's key. An operator can give the key it "
             "was stored under as RUNTIME_SECRET_KEY_PREVIOUS; otherwise write the secret again."
+        )
+
+
+class StateNotStorable(ExecutionFailed):
+    code = "state_not_storable"
+
+    def __init__(self, kind: str, remedy: str) -> None:
+        super().__init__(
+            f"A value of the type {kind} can't be kept between the steps of a durable run: {remedy}"
+        )
+
+
+class StateUnreadable(ExecutionFailed):
+    code = "state_unreadable"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"What an earlier step left can't be read: {why}")
+
+
+class ApprovalNeedsDurableRun(Conflict):
+    code = "approval_needs_durable_run"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The agent asks a person before it goes on, and nobody can be asked while a caller "
+            "waits. Start it with POST /v1/runs, or as a background response."
+        )
+
+
+class CheckpointNotFound(NotFound):
+    code = "checkpoint_not_found"
+
+    def __init__(self, checkpoint: object) -> None:
+        super().__init__(f"The run has no checkpoint '{checkpoint}'.", param="checkpoint_id")
+
+
+class RunNotDurable(Conflict):
+    code = "run_not_durable"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(
+            f"Run '{run}' had a caller who waited for it, and left no checkpoints. Start runs with "
+            "POST /v1/runs to come back to them.",
+            param="id",
         )

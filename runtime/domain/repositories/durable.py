@@ -29,6 +29,9 @@ class DurableRunRepository(Protocol):
     ) -> Sequence[DurableRun]:
         """Those that have not ended, by (created_at, id), newest first."""
 
+    async def queued(self) -> int:
+        """How many of the owner's own wait to be begun."""
+
     async def finish(self, run: DurableRun, *, attempt: int | None = None) -> bool:
         """Write how it ended. False when that is decided; with `attempt`, when that is no longer
         the current one."""
@@ -155,9 +158,16 @@ class ToolLedger(Protocol):
 
 
 class WorkerBeats(Protocol):
-    """Says of a process that it lives. It is called from a thread of its own, and blocks."""
+    """Says of a process that it lives. It is called from a thread of its own, and blocks; raises
+    Exception of whatever kind when the database can't be reached."""
 
-    def beat(self, worker: WorkerId) -> None:
-        """Raises Exception of whatever kind when the database can't be reached."""
+    def beat(self, worker: WorkerId) -> None: ...
+
+    def look(self) -> None:
+        """At the workers of this machine: those whose processes have ended are silent from now
+        on since ever."""
+
+    def leave(self, worker: WorkerId) -> None:
+        """It has ended; what is still its own is abandoned."""
 
     def close(self) -> None: ...

@@ -31,6 +31,9 @@ class RunRepository(Protocol):
     async def page(self, where: RunFilter, *, limit: int, after: str | None) -> Page[Run]:
         """Newest first. Raises InvalidValue for a cursor that is none of this list's."""
 
+    async def record(self, run: Run) -> None:
+        """Write it with what it used. One that is there already is left as it is."""
+
     async def totals(self) -> RunTotals: ...
 
 

@@ -1,6 +1,6 @@
 """What an attempt of a durable run may rely on, inside the agent's code."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -78,12 +78,20 @@ class CallLog(Protocol):
         """Before anybody sees the outcome. Raises as `before`."""
 
 
+async def _nothing_to_flush() -> None: ...
+
+
 @dataclass(slots=True)
 class Durability:
     """Of one attempt. An interactive run has none."""
 
     attempt: int
     calls: CallLog
+    flush: Callable[[], Awaitable[None]] = _nothing_to_flush
+    """Until everything emitted so far is in the log. To be awaited before a checkpoint: what a
+    step said must not be lost once the step is not made again. Raises AttemptLost."""
+    restarted: bool = True
+    """Set to False by an instance that goes on from a checkpoint, before it emits anything."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """By `ApprovalRequest.key`."""
     fork: str | None = None

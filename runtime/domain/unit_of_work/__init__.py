@@ -6,6 +6,7 @@ from runtime.domain.events.base import Event
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
+from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
@@ -29,6 +30,7 @@ class UnitOfWork(Protocol):
     audit: AuditRepository
     keys: ApiKeyRepository
     runs: RunRepository
+    durable: DurableRunRepository
     feedback: FeedbackRepository
     sessions: SessionRepository
     completions: CompletionRepository

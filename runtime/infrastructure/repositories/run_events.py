@@ -36,6 +36,8 @@ run_events = Table(
     Column("project_id", Key, nullable=False),
     Column("owner_id", Key, nullable=False),
     Column("event", Json, nullable=False),
+    # Of a durable run; what wrote it, where the answer to a commit was lost.
+    Column("attempt", BigInteger),
 )
 _KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(RunEvent)}
 
@@ -103,7 +105,7 @@ def event_from_json(data: Mapping[str, Any]) -> RunEvent:
         case RunCompleted.type:
             return RunCompleted(fields["finish_reason"], Usage(**fields["usage"]))
         case UsageReported.type:
-            return UsageReported(Usage(**fields["usage"]), fields["model"], fields["estimated"])
+            return UsageReported(**{**fields, "usage": Usage(**fields["usage"])})
         case kind:
             event: RunEvent = _KINDS[kind](**fields)
             return event

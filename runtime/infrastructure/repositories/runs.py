@@ -14,7 +14,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.domain.entities.limits import used_by
 from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
@@ -99,6 +99,10 @@ class SqlRunRepository(SqlRepository, RunRepository):
         found = [_to_run(row) for row in await self._execute(query)]
         return _CURSORS.page(found, limit, lambda run: Position(run.started_at, run.id))
 
+    async def record(self, run: Run) -> None:
+        with refusals():
+            await _write(self._connection, [run])
+
     async def totals(self) -> RunTotals:
         query = select(
             func.count().label("runs"),
@@ -116,12 +120,16 @@ class SqlRunLog(RunLog):
     async def write(self, runs_ended: Sequence[Run]) -> None:
         if not runs_ended:
             return
-        rows = [insertable(runs, _values(run)) for run in runs_ended]
         with refusals():
             async with self._engine.begin() as connection:
-                insert = insert_if_new(runs, connection.dialect.name).returning(runs.c.id)
-                new = set((await connection.execute(insert, rows)).scalars())
-                await add_usage(connection, used_by(run for run in runs_ended if run.id in new))
+                await _write(connection, runs_ended)
+
+
+async def _write(connection: AsyncConnection, runs_ended: Sequence[Run]) -> None:
+    rows = [insertable(runs, _values(run)) for run in runs_ended]
+    insert = insert_if_new(runs, connection.dialect.name).returning(runs.c.id)
+    new = set((await connection.execute(insert, rows)).scalars())
+    await add_usage(connection, used_by(run for run in runs_ended if run.id in new))
 
 
 def _values(run: Run) -> Mapping[str, object]:

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from runtime.domain.repositories.agents import AgentLineRepository, AgentRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
+from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
@@ -20,6 +21,7 @@ from runtime.infrastructure.repositories.agents import SqlAgentLineRepository, S
 from runtime.infrastructure.repositories.audit import SqlAuditRepository
 from runtime.infrastructure.repositories.base import Aggregate
 from runtime.infrastructure.repositories.completions import SqlCompletionRepository
+from runtime.infrastructure.repositories.durable_runs import SqlDurableRunRepository
 from runtime.infrastructure.repositories.feedback import SqlFeedbackRepository
 from runtime.infrastructure.repositories.keys import SqlApiKeyRepository
 from runtime.infrastructure.repositories.limits import (
@@ -45,6 +47,7 @@ class SqlUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = SqlAuditRepository(*common)
         self.keys: ApiKeyRepository = SqlApiKeyRepository(*common)
         self.runs: RunRepository = SqlRunRepository(*common)
+        self.durable: DurableRunRepository = SqlDurableRunRepository(*common)
         self.feedback: FeedbackRepository = SqlFeedbackRepository(*common)
         self.sessions: SessionRepository = SqlSessionRepository(*common)
         self.completions: CompletionRepository = SqlCompletionRepository(*common)
