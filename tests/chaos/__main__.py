@@ -18,7 +18,7 @@ from tests.chaos.episode import Report, episode
 from tests.chaos.plan import FAULTS, Database
 
 KILLS_PER_EPISODE = 50
-NAMES: dict[str, str] = {**FAULTS}
+NAMES: dict[str, str] = {str(kind): text for kind, text in FAULTS.items()}
 DATABASES: tuple[Database, ...] = ("sqlite", "postgres")
 
 

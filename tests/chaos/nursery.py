@@ -26,11 +26,14 @@ class Nursery:
         self._ended: dict[int, asyncio.Future[int]] = {}
         self._born: asyncio.Queue[int] = asyncio.Queue()
         self._one = asyncio.Lock()
+        self._child: asyncio.subprocess.Process | None = None
 
     async def fork(self, folder: Path, environment: dict[str, str], output: int) -> int:
         """The process's id; both of its outputs go to the file descriptor."""
         asked = json.dumps({"folder": str(folder), "environment": environment}).encode()
         async with self._one:
+            if self._child is None:
+                await self._open()
             socket.send_fds(self._ours, [asked], [output])
             return await self._born.get()
 
@@ -42,6 +45,9 @@ class Nursery:
         return self._ended.setdefault(pid, asyncio.get_running_loop().create_future())
 
     async def __aenter__(self) -> Self:
+        return self
+
+    async def _open(self) -> None:
         handle = self._theirs.fileno()
         self._child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.chaos.nursery", str(handle)),
@@ -50,7 +56,6 @@ class Nursery:
         )
         self._theirs.close()
         self._listening = asyncio.create_task(self._listen())
-        return self
 
     async def __aexit__(
         self,
@@ -58,9 +63,13 @@ class Nursery:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._listening.cancel()
-        self._ours.close()  # It kills what it has forked, and ends.
-        await self._child.wait()
+        if self._child:
+            self._listening.cancel()
+            self._ours.close()  # It kills what it has forked, and ends.
+            await self._child.wait()
+        else:
+            self._ours.close()
+            self._theirs.close()
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()

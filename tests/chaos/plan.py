@@ -1,6 +1,5 @@
 """Which faults happen, to whom and when: all from one number."""
 
-import itertools
 import random
 from dataclasses import dataclass
 from typing import Literal
@@ -50,7 +49,8 @@ def plan(
     weights = WEIGHTS[database]
     count = max(round(kills * others), len(weights))
     more = list(weights) + chance.choices(list(weights), list(weights.values()), k=count)
-    kinds: list[Kind] = [*itertools.repeat("kill", kills), *more[:count]]
+    each: list[Kind] = ["kill"]
+    kinds = each * kills + more[:count]
     chance.shuffle(kinds)
     return [_fault(kind, chance, replicas) for kind in kinds]
 
