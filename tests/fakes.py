@@ -16,6 +16,7 @@ from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.feedback import Feedback
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
+from runtime.domain.entities.memories import Fact
 from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
@@ -43,6 +44,7 @@ from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
@@ -56,6 +58,7 @@ from runtime.domain.repositories.sessions import (
     SessionRepository,
     TakeSession,
 )
+from runtime.domain.repositories.tool_calls import ToolCallRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
@@ -66,6 +69,7 @@ from runtime.domain.value_objects.ids import (
     ItemId,
     KeyId,
     LineId,
+    MemoryId,
     ResponseId,
     RunId,
     SessionId,
@@ -78,6 +82,7 @@ from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
+from runtime.infrastructure.repositories.runs import run_position
 from tests.fakes_completions import Kept, MemoryCompletionRepository
 from tests.fakes_durable_runs import MemoryDurableRunRepository
 from tests.fakes_feedback import MemoryFeedbackRepository, Opinion
@@ -87,12 +92,14 @@ from tests.fakes_limits import (
     MemoryUsageRepository,
     add_usage,
 )
+from tests.fakes_memories import MemoryFactRepository
 from tests.fakes_providers import MemoryProviderRepository
 from tests.fakes_responses import (
     LoggedEvent,
     MemoryResponseRepository,
     MemoryRunEventRepository,
 )
+from tests.fakes_tools import Called, MemoryToolCallRepository
 
 T = TypeVar("T")
 
@@ -119,6 +126,8 @@ class Tables:
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
+    tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
+    memories: dict[MemoryId, Fact] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -130,6 +139,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self.tables = Tables()
         self.writer = asyncio.Lock()
+        self.attempts: dict[RunId, int] = {}
+        """Of durable runs that go on, with the attempt that has them."""
 
 
 class MemoryTransaction:
@@ -375,17 +386,24 @@ class MemoryRunRepository(RunRepository):
                 return run
         raise RunNotFound(id)
 
-    async def page(self, where: RunFilter, *, limit: int, after: str | None) -> Page[Run]:
+    async def page(
+        self, where: RunFilter, *, limit: int, after: str | None
+    ) -> Page[Run | DurableRun]:
+        tables, scope = self._transaction.tables, self._transaction.scope
+        durable = [
+            run
+            for run in self._transaction.ours(tables.durable.values())
+            if not run.status.final and (scope.administers or self._transaction.mine(run))
+        ]
+        every: list[Run | DurableRun] = [*self._runs(), *durable]
         found = [
             run
-            for run in self._runs()
+            for run in every
             if where.agent_id in (None, run.agent_id)
             and where.status in (None, run.status)
-            and where.session_id in (None, run.session_id)
+            and where.session_id in (None, _session(run))
         ]
-        return _page(
-            Cursors("runs"), found, limit, after, lambda run: Position(run.started_at, run.id)
-        )
+        return _page(Cursors("runs"), found, limit, after, run_position)
 
     async def record(self, run: Run) -> None:
         self._transaction.own(run)
@@ -405,6 +423,10 @@ class MemoryRunRepository(RunRepository):
         runs = self._transaction.ours(self._transaction.tables.runs.values())
         administers, mine = self._transaction.scope.administers, self._transaction.mine
         return [run for run in runs if administers or mine(run)]
+
+
+def _session(run: Run | DurableRun) -> str | None:
+    return run.session_id if isinstance(run, Run) else run.order.session
 
 
 class MemoryApiKeyRepository(ApiKeyRepository):
@@ -700,6 +722,8 @@ class MemoryUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = MemoryPriceRepository(transaction)
         self.usage: UsageRepository = MemoryUsageRepository(transaction)
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
+        self.tool_calls: ToolCallRepository = MemoryToolCallRepository(transaction)
+        self.memories: FactRepository = MemoryFactRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -11,6 +11,7 @@ from runtime.domain.errors import DatabaseUnavailable
 from runtime.domain.repositories.durable import RunQueue, Share, Ticket
 from runtime.domain.services.liveness import Heartbeat
 from runtime.domain.value_objects.ids import RunId, WorkerId
+from tests.fakes import MemoryStore
 
 
 def utc_now() -> datetime:
@@ -22,34 +23,29 @@ def ticket_of(run: DurableRun) -> Ticket:
 
 
 class MemoryRunQueue(RunQueue):
-    """Of the runs in `runs`, which a test may put there and change as it likes."""
+    """`away`: as if the database were."""
 
-    def __init__(self, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, store: MemoryStore, now: Callable[[], datetime] = utc_now) -> None:
+        self._store = store
         self._now = now
-        self.runs: dict[RunId, DurableRun] = {}
         self.beat_at: dict[WorkerId, datetime] = {}
         self.away = False
 
-    def add(self, run: DurableRun) -> None:
-        self.runs[run.id] = run
-
     async def claim(self, worker: WorkerId, room: int, share: Share) -> Sequence[Ticket]:
         claimed: list[Ticket] = []
-        while len(claimed) < room:
-            due = [run for run in self._due(self._now()) if self._admits(run, share)]
-            if not due:
-                break
-            busy = Counter(run.scope for run in self._running())
-            first = min(
-                due, key=lambda run: (busy[run.scope], -run.priority, run.created_at, run.id)
-            )
-            claimed.append(self._taken(first, worker))
+        async with self._store.writer:
+            while len(claimed) < room:
+                due = [run for run in self._due(self._now()) if self._admits(run, share)]
+                if not due:
+                    break
+                claimed.append(self._taken(self._next(due), worker))
         return claimed
 
     async def claim_one(self, worker: WorkerId, id: RunId, share: Share) -> Ticket | None:
-        for run in self._due(self._now()):
-            if run.id == id and self._admits(run, share):
-                return self._taken(run, worker)
+        async with self._store.writer:
+            for run in self._due(self._now()):
+                if run.id == id and self._admits(run, share):
+                    return self._taken(run, worker)
         return None
 
     async def due(self, at: datetime, *, limit: int) -> Sequence[Ticket]:
@@ -66,11 +62,12 @@ class MemoryRunQueue(RunQueue):
         return self._tickets(run for run in self._running() if silent(run.worker))[:limit]
 
     async def give_back(self, ticket: Ticket) -> bool:
-        run = self._known().get(ticket.id)
-        if run is None or run.status is not RunStatus.RUNNING or run.attempt != ticket.attempt:
-            return False
-        self.add(replace(run, status=RunStatus.QUEUED, worker=None))
-        return True
+        async with self._store.writer:
+            run = self._known().get(ticket.id)
+            if run is None or run.status is not RunStatus.RUNNING or run.attempt != ticket.attempt:
+                return False
+            self._put(replace(run, status=RunStatus.QUEUED, worker=None))
+            return True
 
     async def expired(self, at: datetime, *, limit: int) -> Sequence[Ticket]:
         late = (
@@ -93,7 +90,12 @@ class MemoryRunQueue(RunQueue):
     def _known(self) -> dict[RunId, DurableRun]:
         if self.away:
             raise DatabaseUnavailable
-        return self.runs
+        return self._store.tables.durable
+
+    def _put(self, run: DurableRun) -> None:
+        tables = self._store.tables.copy()
+        tables.durable[run.id] = run
+        self._store.tables = tables
 
     def _running(self) -> list[DurableRun]:
         return [run for run in self._known().values() if run.status is RunStatus.RUNNING]
@@ -107,6 +109,10 @@ class MemoryRunQueue(RunQueue):
             and (run.deadline is None or run.deadline > at)
         ]
         return sorted(due, key=lambda run: (run.created_at, run.id))
+
+    def _next(self, due: Iterable[DurableRun]) -> DurableRun:
+        busy = Counter(run.scope for run in self._running())
+        return min(due, key=lambda run: (busy[run.scope], -run.priority, run.created_at, run.id))
 
     def _admits(self, run: DurableRun, share: Share) -> bool:
         of_user = sum(other.scope == run.scope for other in self._running())
@@ -123,7 +129,7 @@ class MemoryRunQueue(RunQueue):
             worker=worker,
             started_at=run.started_at or self._now(),
         )
-        self.add(taken)
+        self._put(taken)
         return ticket_of(taken)
 
     def _tickets(self, runs: Iterable[DurableRun]) -> list[Ticket]:

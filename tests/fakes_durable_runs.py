@@ -1,6 +1,5 @@
 """Durable runs, in memory."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -9,7 +8,6 @@ from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.errors import RunNotFound
 from runtime.domain.repositories.durable import DurableRunRepository
-from runtime.domain.repositories.runs import RunFilter
 from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.repositories.run_orders import order_json, order_of
 
@@ -34,21 +32,6 @@ class MemoryDurableRunRepository(DurableRunRepository):
         if found is None:
             raise RunNotFound(id)
         return found
-
-    async def pending(
-        self, where: RunFilter, *, limit: int, before: tuple[datetime, str] | None
-    ) -> Sequence[DurableRun]:
-        found = [
-            run
-            for run in self._visible()
-            if not run.status.final
-            and where.agent_id in (None, run.agent_id)
-            and where.status in (None, run.status)
-            and where.session_id in (None, run.order.session)
-            and (before is None or (run.created_at, run.id) < before)
-        ]
-        found.sort(key=lambda run: (run.created_at, run.id), reverse=True)
-        return found[:limit]
 
     async def queued(self) -> int:
         mine = self._transaction.mine

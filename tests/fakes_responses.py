@@ -19,9 +19,9 @@ from runtime.domain.repositories.responses import (
 )
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import ResponseId, RunId
+from runtime.infrastructure.event_json import event_from_json, event_to_json
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.items import from_json, to_json
-from runtime.infrastructure.repositories.run_events import event_from_json, event_to_json
 
 if TYPE_CHECKING:
     from tests.fakes import MemoryStore, MemoryTransaction

@@ -10,6 +10,7 @@ from runtime.application.handlers import (
     completions,
     keys,
     limits,
+    memories,
     responses,
     seeding,
     sessions,
@@ -28,6 +29,7 @@ from runtime.application.queries.feedback import FeedbackQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.limits import LimitQueries
+from runtime.application.queries.memories import MemoryQueries
 from runtime.application.queries.providers import ProviderQueries
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
@@ -51,6 +53,7 @@ from runtime.application.services.generation.modes import GeneratorModes
 from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.live_streams import LiveStreams
+from runtime.application.services.memories import MemoryBook
 from runtime.application.services.provider_keys import ProviderKeys
 from runtime.application.services.quotas import Quotas
 from runtime.application.services.recorder import RunRecorder
@@ -65,7 +68,10 @@ from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
+from runtime.domain.value_objects.ids import new_worker_id
 from runtime.infrastructure.database import create_engine, ping
+from runtime.infrastructure.dispatch import run_dispatcher
+from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.egress import EgressClient, EgressPolicy
 from runtime.infrastructure.events import EventBus
 from runtime.infrastructure.frameworks.discovery import (
@@ -78,6 +84,8 @@ from runtime.infrastructure.frameworks.executor import TemplateExecutor
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.frameworks.watcher import TemplateWatcher
 from runtime.infrastructure.identity import token_verifier
+from runtime.infrastructure.liveness.beats import worker_beats
+from runtime.infrastructure.liveness.heart import Heart
 from runtime.infrastructure.monitoring import setup
 from runtime.infrastructure.monitoring.exposition import Exposition, Present
 from runtime.infrastructure.monitoring.prometheus import PrometheusMonitor
@@ -89,9 +97,11 @@ from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
+from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
@@ -101,7 +111,9 @@ from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
+from runtime.infrastructure.signals import run_signals
 from runtime.infrastructure.tools.service import BuiltinTools
+from runtime.infrastructure.tools.service import register_entry_points as register_tools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 
 
@@ -111,15 +123,20 @@ def utc_now() -> datetime:
 
 def _templates(tools: BuiltinTools) -> TemplateRegistry:
     registry = TemplateRegistry(tools)
+    register_tools(tools, registry.report)
     register_built_in(registry)
     register_entry_points(registry)
     return registry
 
 
 def _folders(
-    settings: Settings, registry: TemplateRegistry, modes: GeneratorModes, adapters: AdapterRegistry
+    settings: Settings,
+    registry: TemplateRegistry,
+    modes: GeneratorModes,
+    adapters: AdapterRegistry,
+    tools: BuiltinTools,
 ) -> TemplateWatcher:
-    shelves = (modes, adapters)
+    shelves = (modes, adapters, tools)
     return TemplateWatcher(
         [TemplateFolder(path, registry, shelves) for path in settings.template_dirs]
     )
@@ -152,7 +169,8 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlResponseLeases(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
     ]
-    return Retention([(each, timedelta(days=most)) for each, most in days if most], now)
+    kept_for = [(each, timedelta(days=most)) for each, most in days if most]
+    return Retention([*kept_for, (SqlFactPruner(engine), timedelta(0))], now)
 
 
 def _checks(
@@ -183,6 +201,16 @@ class Container(containers.DeclarativeContainer):
     engine = providers.Singleton(create_engine, settings.provided.database)
     events = providers.Singleton(EventBus)
     uow = providers.Singleton(partial, sql_unit_of_work, engine, events.provided.publish)
+
+    worker_id = providers.Singleton(new_worker_id)
+    heart = providers.Singleton(Heart, providers.Singleton(worker_beats, engine), worker_id)
+    run_signals = providers.Singleton(run_signals, engine)
+    run_queue = providers.Singleton(SqlRunQueue, engine)
+    dispatcher = providers.Singleton(
+        run_dispatcher,
+        settings,
+        providers.Singleton(Ground, run_queue, run_signals, heart, worker_id),
+    )
 
     metrics = providers.Singleton(PrometheusMonitor)
     tracing = providers.Singleton(setup.tracing, settings.provided.otel_endpoint)
@@ -229,12 +257,18 @@ class Container(containers.DeclarativeContainer):
     )
     templates = providers.Singleton(_templates, tools)
     generator_modes = providers.Singleton(generator_modes)
-    template_watcher = providers.Singleton(_folders, settings, templates, generator_modes, adapters)
+    template_watcher = providers.Singleton(
+        _folders, settings, templates, generator_modes, adapters, tools
+    )
+    memory_book = providers.Singleton(
+        MemoryBook, uow, clock, settings.provided.max_memories_per_user
+    )
     executor = providers.Singleton(
         TemplateExecutor,
         templates,
         models,
         tools,
+        memory_book,
         providers.Factory(built_in_executors),
         config_secrets,
     )
@@ -336,6 +370,10 @@ class Container(containers.DeclarativeContainer):
         max_bytes=settings.provided.stream_resume_buffer_bytes,
     )
     give_feedback = providers.Factory(GiveFeedbackHandler, uow=uow, recorder=recorder, now=clock)
+    remember = providers.Factory(memories.RememberHandler, book=memory_book, catalogue=catalogue)
+    change_memory = providers.Factory(memories.ChangeMemoryHandler, uow=uow, now=clock)
+    forget = providers.Factory(memories.ForgetHandler, uow=uow, now=clock)
+    forget_all = providers.Factory(memories.ForgetAllHandler, uow=uow)
 
     background = providers.Singleton(
         BackgroundRuns,
@@ -416,6 +454,7 @@ class Container(containers.DeclarativeContainer):
 
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     feedback_queries = providers.Factory(FeedbackQueries, uow=uow, recorder=recorder)
+    memory_queries = providers.Factory(MemoryQueries, uow=uow, catalogue=catalogue, now=clock)
     run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)
     schema_queries = providers.Factory(
         SchemaQueries,

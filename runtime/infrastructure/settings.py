@@ -164,6 +164,14 @@ class Settings(BaseSettings):
     stream_resume_buffer_bytes: int = Field(default=1_000_000, ge=10_000)
     """Of the events that it keeps for who comes back."""
     max_resumable_streams: int = Field(default=500, ge=1)
+    dispatcher: Literal["database", "inline", "dbos"] = "database"
+    """What brings durable runs to processes: their table, this process alone, DBOS Transact."""
+    max_durable_runs: int = Field(default=64, ge=1)
+    """That go on at once in this process; the others are queued."""
+    max_durable_runs_per_user: int | None = Field(default=None, ge=1)
+    """Over all processes; unset: as many as there is room for."""
+    max_durable_runs_per_agent: int | None = Field(default=None, ge=1)
+    """The same for the versions of one agent together."""
     max_concurrent_runs: int = Field(default=1_000, ge=1)
     max_concurrent_runs_per_agent: int = Field(default=500, ge=1)
     max_concurrent_runs_per_user: int = Field(default=500, ge=1)
@@ -194,6 +202,8 @@ class Settings(BaseSettings):
     """How long chat completions made with `store` are kept; 0: for good."""
     response_retention_days: float = Field(default=30, ge=0, le=36_500)
     """How long responses are kept; 0: for good."""
+    max_memories_per_user: int = Field(default=10_000, ge=1)
+    """Of what agents know from earlier runs."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)

@@ -1,14 +1,16 @@
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.limits import Ledger
@@ -18,18 +20,21 @@ from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
 from runtime.domain.unit_of_work import UnitOfWorkFactory
+from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponseLeases
 from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
+from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import (
     MemoryKeyRing,
@@ -43,8 +48,10 @@ from tests.fakes import (
 from tests.fakes_completions import MemoryCompletionPruner
 from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
+from tests.fakes_memories import MemoryFactPruner
 from tests.fakes_providers import MemoryProviderBook
 from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
+from tests.fakes_tools import MemoryToolLedger
 
 Connect = Callable[[str], AsyncEngine]
 _RATES = ("rate_windows", "rate_leases")
@@ -60,6 +67,7 @@ class Storage:
     key_ring: KeyRing
     idempotency: IdempotencyStore
     completion_pruner: Pruner
+    fact_pruner: Pruner
     leases: ResponseLeases
     event_log: RunEventLog
     ledger: Ledger
@@ -67,6 +75,26 @@ class Storage:
     session_holds: SessionHolds
     session_log: SessionLog
     provider_book: ProviderBook
+    tool_ledger: ToolLedger
+    goes_on: Callable[[RunId, int], Awaitable[None]]
+    """From now on the durable run is RUNNING with that attempt."""
+
+
+async def goes_on_in_memory(store: MemoryStore, run: RunId, attempt: int) -> None:
+    store.attempts[run] = attempt
+
+
+async def goes_on_in_sql(engine: AsyncEngine, run: RunId, attempt: int) -> None:
+    names = ("project_id", "owner_id", "agent_id", "line_id", "model", "order", "error")
+    columns = ", ".join(f'"{name}"' for name in (*names, "origin", "callback"))
+    statement = text(
+        f"INSERT INTO durable_runs (id, {columns}, status, priority, created_at, attempt) "
+        "VALUES (:id, '', '', '', '', '', '', '', '', '', 'running', 0, :at, :attempt) "
+        "ON CONFLICT (id) DO UPDATE SET attempt = :attempt"
+    )
+    async with engine.begin() as connection:
+        values = {"id": run, "at": "2026-11-21 12:00:00+00", "attempt": attempt}
+        await connection.execute(statement, values)
 
 
 def migrated(url: str) -> str:
@@ -150,6 +178,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             key_ring=MemoryKeyRing(store),
             idempotency=MemoryIdempotencyStore(),
             completion_pruner=MemoryCompletionPruner(store),
+            fact_pruner=MemoryFactPruner(store),
             leases=MemoryResponseLeases(store),
             event_log=MemoryRunEventLog(store),
             ledger=MemoryLedger(store),
@@ -157,6 +186,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             session_holds=MemorySessionHolds(store),
             session_log=MemorySessionLog(store),
             provider_book=MemoryProviderBook(store),
+            tool_ledger=MemoryToolLedger(store),
+            goes_on=partial(goes_on_in_memory, store),
         )
         return
     engine = connect(storage_url)
@@ -167,6 +198,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         key_ring=SqlKeyRing(engine),
         idempotency=SqlIdempotencyStore(engine),
         completion_pruner=SqlCompletionPruner(engine),
+        fact_pruner=SqlFactPruner(engine),
         leases=SqlResponseLeases(engine),
         event_log=SqlRunEventLog(engine),
         ledger=SqlLedger(engine),
@@ -174,6 +206,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         session_holds=SqlSessionHolds(engine),
         session_log=session_log,
         provider_book=SqlProviderBook(engine),
+        tool_ledger=SqlToolLedger(engine),
+        goes_on=partial(goes_on_in_sql, engine),
     )
     await session_log.aclose()
 

@@ -21,12 +21,13 @@ DomainError
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
 │   ├── StreamNotFound · CheckpointNotFound
-│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
+│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists · ProviderExists · ProviderModelExists
+│   ├── RunNotDurable · RunNotEnded
 │   ├── ProviderInUse            agents or other models need it
 │   ├── ProviderReadOnly         it is set in the operator's settings
 │   ├── TransitionRefused        the life cycle has no such step
@@ -34,12 +35,14 @@ DomainError
 │   ├── IdempotencyKeyInUse · AnswerNotKept
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
+│   ├── MemoryExists · MemoryFull
 │   ├── RequestIdInUse · EventsGone
 │   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
 │   ├── RunNotDurable            it left nothing to go on from
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
+│   ├── TooManyQueuedRuns        of one owner
 │   ├── LimitReached             of requests, tokens or runs that an operator allows
 │   │   └── RequestTooLarge          more tokens than ever fit
 │   └── BudgetExhausted          what an operator allows to be spent is spent
@@ -50,6 +53,7 @@ DomainError
 │   ├── ProviderSaturated        as many calls of the provider go on as it may have
 │   └── TokenKeysUnavailable     the keys that check JWTs can't be read
 ├── RunTimeout           the run used up its own time
+├── DeadlineExceeded     the run had not ended when it had to
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
 │   ├── StateNotStorable · StateUnreadable
@@ -103,6 +107,7 @@ from runtime.domain.errors.limits import (
     PriceNotFound,
     RequestTooLarge,
 )
+from runtime.domain.errors.memories import MemoryExists, MemoryFull, MemoryNotFound
 from runtime.domain.errors.providers import (
     CircuitOpen,
     EmbeddingModelNotFound,
@@ -134,12 +139,14 @@ from runtime.domain.errors.runs import (
     ApprovalNeedsDurableRun,
     CheckpointNotFound,
     DatabaseUnavailable,
+    DeadlineExceeded,
     Draining,
     EventsGone,
     ExecutionFailed,
     IterationLimit,
     RequestIdInUse,
     RunNotDurable,
+    RunNotEnded,
     RunNotFound,
     RunTimeout,
     Saturated,
@@ -149,6 +156,7 @@ from runtime.domain.errors.runs import (
     StepFailed,
     StreamNotFound,
     TokenKeysUnavailable,
+    TooManyQueuedRuns,
 )
 from runtime.domain.errors.upstream import (
     InvalidStructuredOutput,
@@ -175,6 +183,7 @@ __all__ = [
     "Conflict",
     "ConversationNotFound",
     "DatabaseUnavailable",
+    "DeadlineExceeded",
     "DomainError",
     "Draining",
     "EgressRefused",
@@ -198,6 +207,9 @@ __all__ = [
     "KeyNotFound",
     "LimitNotFound",
     "LimitReached",
+    "MemoryExists",
+    "MemoryFull",
+    "MemoryNotFound",
     "ModelDisabled",
     "ModelNotFound",
     "ModelUnpriced",
@@ -220,6 +232,7 @@ __all__ = [
     "ResponseInProgress",
     "ResponseNotFound",
     "RunNotDurable",
+    "RunNotEnded",
     "RunNotFound",
     "RunTimeout",
     "Saturated",
@@ -233,6 +246,7 @@ __all__ = [
     "StreamNotFound",
     "TemplateNotFound",
     "TokenKeysUnavailable",
+    "TooManyQueuedRuns",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",

@@ -1,5 +1,7 @@
 """Runs, and the runtime that they run in."""
 
+from datetime import datetime
+
 from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, RateLimited, Unavailable
 
 
@@ -40,6 +42,17 @@ class EventsGone(Conflict):
             f"{last}.",
             param="last_event",
             details={"first": first, "last": last},
+        )
+
+
+class ApprovalNeedsDurableRun(Conflict):
+    code = "approval_needs_durable_run"
+
+    def __init__(self, tool: str | None = None) -> None:
+        what = f"The tool '{tool}' is called" if tool else "The agent goes on"
+        super().__init__(
+            f"{what} only once a person agrees, and a run can wait for that only if it outlives "
+            "its caller: start it with POST /v1/runs, or as a background response."
         )
 
 
@@ -91,6 +104,31 @@ class RunTimeout(DomainError):
         super().__init__(f"The run was stopped after its limit of {seconds:g} s.")
 
 
+class DeadlineExceeded(DomainError):
+    code = "deadline_exceeded"
+
+    def __init__(self, deadline: datetime) -> None:
+        super().__init__(f"The run had not ended by its deadline, {deadline:%Y-%m-%dT%H:%M:%SZ}.")
+
+
+class RunNotDurable(Conflict):
+    code = "run_not_durable"
+
+    def __init__(self, run: object, what: str = "gone back to") -> None:
+        super().__init__(
+            f"Run '{run}' was answered while its caller waited and can't be {what}: only runs of "
+            "POST /v1/runs, background responses and schedules can.",
+            param="id",
+        )
+
+
+class RunNotEnded(Conflict):
+    code = "run_not_ended"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(f"Run '{run}' still goes on; wait for its end, or cancel it first.")
+
+
 class ExecutionFailed(DomainError):
     code = "execution_error"
 
@@ -136,29 +174,8 @@ class StateUnreadable(ExecutionFailed):
         super().__init__(f"What an earlier step left can't be read: {why}")
 
 
-class ApprovalNeedsDurableRun(Conflict):
-    code = "approval_needs_durable_run"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The agent asks a person before it goes on, and nobody can be asked while a caller "
-            "waits. Start it with POST /v1/runs, or as a background response."
-        )
-
-
 class CheckpointNotFound(NotFound):
     code = "checkpoint_not_found"
 
     def __init__(self, checkpoint: object) -> None:
         super().__init__(f"The run has no checkpoint '{checkpoint}'.", param="checkpoint_id")
-
-
-class RunNotDurable(Conflict):
-    code = "run_not_durable"
-
-    def __init__(self, run: object) -> None:
-        super().__init__(
-            f"Run '{run}' had a caller who waited for it, and left no checkpoints. Start runs with "
-            "POST /v1/runs to come back to them.",
-            param="id",
-        )

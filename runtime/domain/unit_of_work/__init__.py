@@ -10,10 +10,12 @@ from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
+from runtime.domain.repositories.tool_calls import ToolCallRepository
 from runtime.domain.value_objects.identity import Scope
 
 Publish = Callable[[Event], Awaitable[None]]
@@ -40,6 +42,8 @@ class UnitOfWork(Protocol):
     prices: PriceRepository
     usage: UsageRepository
     providers: ProviderRepository
+    tool_calls: ToolCallRepository
+    memories: FactRepository
 
     async def commit(self) -> None:
         """Make the changes durable, then publish the events of every touched aggregate."""

@@ -19,6 +19,7 @@ ApprovalId = NewType("ApprovalId", str)
 ScheduleId = NewType("ScheduleId", str)
 WebhookId = NewType("WebhookId", str)
 WorkerId = NewType("WorkerId", str)
+MemoryId = NewType("MemoryId", str)
 ProjectId = NewType("ProjectId", str)
 UserId = NewType("UserId", str)
 
@@ -84,6 +85,10 @@ def new_webhook_id() -> WebhookId:
 
 def new_worker_id() -> WorkerId:
     return WorkerId(f"worker_{uuid7_hex()}")
+
+
+def new_memory_id() -> MemoryId:
+    return MemoryId(f"mem_{uuid7_hex()}")
 
 
 def completion_id(run: RunId) -> CompletionId:

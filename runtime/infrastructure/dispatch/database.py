@@ -2,18 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.errors import DatabaseUnavailable
-from runtime.domain.repositories.durable import RunQueue, Share, Ticket
+from runtime.domain.repositories.durable import Share, Ticket
 from runtime.domain.services.dispatcher import Begin, RunDispatcher
-from runtime.domain.services.liveness import Heartbeat
-from runtime.domain.services.signals import RunSignals, Signal
-from runtime.domain.value_objects.ids import WorkerId
+from runtime.domain.services.signals import Signal
 from runtime.infrastructure.backoff import Backoff
+from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.dispatch.places import Places
 
 logger = logging.getLogger(__name__)
@@ -25,32 +24,18 @@ LOOK_OFTEN_S = 0.25
 STOP_WAIT_S = 5.0
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class DatabaseDispatcher(RunDispatcher):
     """Claims as many runs as there are places free: when it is told of one, when one has ended
     that others may have waited for, and every half second."""
 
-    def __init__(
-        self,
-        queue: RunQueue,
-        signals: RunSignals,
-        heart: Heartbeat,
-        worker: WorkerId,
-        *,
-        most: int,
-        share: Share = Share(),  # noqa: B008 - it is frozen
-        now: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._queue = queue
-        self._signals = signals
-        self._heart = heart
-        self._worker = worker
+    def __init__(self, ground: Ground, most: int, share: Share) -> None:
+        """`most` go on at once in this process."""
+        self._queue = ground.queue
+        self._heart = ground.heart
+        self._worker = ground.worker
         self._share = share
-        self._now = now
-        self._places = Places(most, heart, self._freed)
+        self._signals = ground.signals
+        self._places = Places(most, ground.heart, self._freed)
         self._begin: Begin | None = None
         self._open = False
         self._wake = asyncio.Event()
@@ -58,7 +43,7 @@ class DatabaseDispatcher(RunDispatcher):
         """The last claim took all that there was room for: more may be queued."""
         self._backoff = Backoff()
         self._task: asyncio.Task[None] | None = None
-        signals.subscribe(self._heard)
+        ground.signals.subscribe(self._heard)
 
     async def start(self, begin: Begin) -> None:
         self._begin, self._open = begin, True
@@ -118,7 +103,7 @@ class DatabaseDispatcher(RunDispatcher):
         if room <= 0:
             self._more = True
             return
-        if not told and not await self._queue.due(self._now(), limit=1):
+        if not told and not await self._queue.due(datetime.now(UTC), limit=1):
             return
         self._heart.hold()
         try:

@@ -8,17 +8,18 @@ from datetime import datetime
 
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.errors import DatabaseUnavailable
-from runtime.domain.repositories.durable import RunQueue, Share, Ticket
+from runtime.domain.repositories.durable import Share, Ticket
 from runtime.domain.services.dispatcher import Begin, RunDispatcher
-from runtime.domain.services.liveness import Heartbeat
-from runtime.domain.value_objects.ids import RunId, WorkerId, made_at
+from runtime.domain.value_objects.identity import Scope
+from runtime.domain.value_objects.ids import RunId, made_at
 from runtime.infrastructure.backoff import Backoff
+from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.dispatch.places import Places
 
 logger = logging.getLogger(__name__)
 
 _Waiting = tuple[int, datetime, RunId]
-"""By priority, then age: the smallest goes first."""
+"""By priority, then age: the smallest goes first of its owner's."""
 
 
 class InlineDispatcher(RunDispatcher):
@@ -26,21 +27,14 @@ class InlineDispatcher(RunDispatcher):
     nothing by itself. What can't be claimed now - its time has not come, its owner has their
     share - is brought again by the reconciler."""
 
-    def __init__(
-        self,
-        queue: RunQueue,
-        heart: Heartbeat,
-        worker: WorkerId,
-        *,
-        most: int,
-        share: Share = Share(),  # noqa: B008 - it is frozen
-    ) -> None:
-        self._queue = queue
-        self._heart = heart
-        self._worker = worker
+    def __init__(self, ground: Ground, most: int, share: Share) -> None:
+        """`most` go on at once in this process."""
+        self._queue = ground.queue
+        self._heart = ground.heart
+        self._worker = ground.worker
         self._share = share
-        self._places = Places(most, heart, self._look)
-        self._waiting: list[_Waiting] = []
+        self._places = Places(most, ground.heart, self._look)
+        self._waiting: dict[Scope, list[_Waiting]] = {}
         self._known: set[RunId] = set()
         self._begin: Begin | None = None
         self._open = False
@@ -58,7 +52,7 @@ class InlineDispatcher(RunDispatcher):
             return
         priority = run.priority if isinstance(run, DurableRun) else 0
         self._known.add(run.id)
-        heapq.heappush(self._waiting, (-priority, made_at(run.id), run.id))
+        self._put(run.scope, (-priority, made_at(run.id), run.id))
         self._look()
 
     async def stop(self) -> None:
@@ -80,7 +74,10 @@ class InlineDispatcher(RunDispatcher):
                 await self._wake.wait()
 
     async def _next(self) -> None:
-        first = heapq.heappop(self._waiting)
+        """Owners take turns, beginning with whoever has the fewest going on."""
+        busy, waiting = self._places.busy, self._waiting
+        owner = min(waiting, key=lambda each: (busy[each], waiting[each][0][1]))
+        first = self._pop(owner)
         id = first[-1]
         try:
             ticket = await self._claimed(id)
@@ -88,7 +85,7 @@ class InlineDispatcher(RunDispatcher):
         except DatabaseUnavailable:
             if not self._backoff.failures:
                 logger.warning("the database is away; queued runs wait for it")
-            heapq.heappush(self._waiting, first)
+            self._put(owner, first)
             await asyncio.sleep(self._backoff.next_s())
             return
         # The loop outlives whatever is wrong with one run.
@@ -98,6 +95,16 @@ class InlineDispatcher(RunDispatcher):
         self._known.discard(id)
         if ticket is not None:
             await self._start(ticket)
+
+    def _put(self, owner: Scope, waiting: _Waiting) -> None:
+        heapq.heappush(self._waiting.setdefault(owner, []), waiting)
+
+    def _pop(self, owner: Scope) -> _Waiting:
+        waiting = self._waiting[owner]
+        first = heapq.heappop(waiting)
+        if not waiting:
+            del self._waiting[owner]
+        return first
 
     async def _claimed(self, id: RunId) -> Ticket | None:
         self._heart.hold()

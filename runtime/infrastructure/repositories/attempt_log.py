@@ -8,10 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.repositories.durable import AttemptEntry, AttemptLog
 from runtime.domain.repositories.responses import LogEntry
+from runtime.domain.services.signals import Signal
+from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import insert_if_new
 from runtime.infrastructure.repositories.durable_runs import durable_runs, take_writer
 from runtime.infrastructure.repositories.run_events import event_rows, run_events
+from runtime.infrastructure.signals.payloads import notify
 
 _c = durable_runs.c
 
@@ -29,6 +32,7 @@ class SqlAttemptLog(AttemptLog):
                     # What is there already was written by this attempt: it alone may write.
                     insert = insert_if_new(run_events, connection.dialect.name)
                     await connection.execute(insert, rows)
+                    await notify(connection, [Signal("log", RunId(run)) for run in held])
         return [entry.run in held for entry in entries]
 
 

@@ -23,7 +23,6 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -32,7 +31,7 @@ from runtime.domain.entities.durable import Callback, DurableRun, Origin, RunPro
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.errors import RunNotFound
 from runtime.domain.repositories.durable import DurableRunRepository, RunQueue, Share, Ticket
-from runtime.domain.repositories.runs import RunFilter
+from runtime.domain.services.signals import Signal, SignalKind
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import (
     AgentId,
@@ -52,6 +51,7 @@ from runtime.infrastructure.repositories.base import (
     metadata,
 )
 from runtime.infrastructure.repositories.run_orders import order_json, order_of
+from runtime.infrastructure.signals.payloads import notify
 
 GOING_ON = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
 _GOING_ON_SQL = text("status IN ('queued', 'running', 'waiting')")
@@ -97,6 +97,7 @@ workers = Table(
     metadata,
     Column("id", Key, primary_key=True),
     Column("beat_at", Double, nullable=False),
+    Column("process", Words, nullable=False),
 )
 _c = durable_runs.c
 _TICKET = (_c.id, _c.project_id, _c.owner_id, _c.line_id, _c.attempt, _c.status)
@@ -104,29 +105,17 @@ _TICKET = (_c.id, _c.project_id, _c.owner_id, _c.line_id, _c.attempt, _c.status)
 
 class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
     async def add(self, run: DurableRun) -> bool:
-        return await self._insert(durable_runs, _values(run))
+        new = await self._insert(durable_runs, _values(run))
+        if new:
+            await self._signal(run.id, "queue")
+        return new
 
     async def get(self, id: RunId) -> DurableRun:
         query = select(durable_runs).where(_c.id == id, *self._visible(durable_runs))
         row = (await self._execute(query)).first()
         if row is None:
             raise RunNotFound(id)
-        return _to_run(row)
-
-    async def pending(
-        self, where: RunFilter, *, limit: int, before: tuple[datetime, str] | None
-    ) -> Sequence[DurableRun]:
-        query = select(durable_runs).where(*self._visible(durable_runs), _c.status.in_(GOING_ON))
-        given = {
-            _c.agent_id: where.agent_id,
-            _c.status: where.status,
-            _c.session_id: where.session_id,
-        }
-        query = query.where(*(column == value for column, value in given.items() if value))
-        if before is not None:
-            query = query.where(tuple_(_c.created_at, _c.id) < before)
-        query = query.order_by(_c.created_at.desc(), _c.id.desc()).limit(limit)
-        return [_to_run(row) for row in await self._execute(query)]
+        return to_durable_run(row)
 
     async def queued(self) -> int:
         query = select(func.count()).where(
@@ -134,7 +123,7 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
             _c.project_id == self._project,
             _c.owner_id == self._scope.user_id,
         )
-        return (await self._execute(query)).scalar_one()
+        return int((await self._execute(query)).scalar_one())
 
     async def finish(self, run: DurableRun, *, attempt: int | None = None) -> bool:
         statement = update(durable_runs).where(
@@ -142,27 +131,29 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
         )
         if attempt is not None:
             statement = statement.where(_c.attempt == attempt, _c.status == RunStatus.RUNNING)
-        return await self._one(
-            statement.values(
-                status=run.status,
-                ended_at=run.ended_at,
-                error=run.error and asdict(run.error),
-                worker=None,
-            )
+        ended = statement.values(
+            status=run.status,
+            ended_at=run.ended_at,
+            error=run.error and asdict(run.error),
+            worker=None,
         )
+        return await self._one(ended, run.id, "control")
 
     async def suspend(self, id: RunId, attempt: int) -> bool:
-        return await self._one(self._running(id, attempt).values(status=RunStatus.WAITING))
+        waiting = self._running(id, attempt).values(status=RunStatus.WAITING)
+        return await self._one(waiting, id, "log")
 
     async def release(self, id: RunId, attempt: int, not_before: datetime | None = None) -> bool:
         statement = self._running(id, attempt).values(status=RunStatus.QUEUED)
-        return await self._one(statement.values(not_before=not_before) if not_before else statement)
+        if not_before:
+            statement = statement.values(not_before=not_before)
+        return await self._one(statement, id, "queue")
 
     async def wake(self, id: RunId) -> bool:
         statement = update(durable_runs).where(
             _c.id == id, *self._visible(durable_runs), _c.status == RunStatus.WAITING
         )
-        return await self._one(statement.values(status=RunStatus.QUEUED))
+        return await self._one(statement.values(status=RunStatus.QUEUED), id, "queue")
 
     def _running(self, id: RunId, attempt: int) -> Update:
         return (
@@ -176,8 +167,14 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
             .values(worker=None)
         )
 
-    async def _one(self, statement: Update) -> bool:
-        return (await self._execute(statement)).rowcount == 1
+    async def _one(self, statement: Update, id: RunId, news: SignalKind) -> bool:
+        done = (await self._execute(statement)).rowcount == 1
+        if done:
+            await self._signal(id, news)
+        return done
+
+    async def _signal(self, id: RunId, news: SignalKind) -> None:
+        await notify(self._connection, [Signal(news, id)])
 
 
 class SqlRunQueue(RunQueue):
@@ -421,7 +418,7 @@ def _values(run: DurableRun) -> dict[str, object]:
     }
 
 
-def _to_run(row: Row[Any]) -> DurableRun:
+def to_durable_run(row: Row[Any]) -> DurableRun:
     return DurableRun(
         id=RunId(row.id),
         project_id=ProjectId(row.project_id),

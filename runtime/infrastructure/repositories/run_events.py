@@ -1,22 +1,15 @@
 """Events of runs as JSON, and the log that keeps them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, get_args
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, delete, func, select
 
-from runtime.domain.errors import ExecutionFailed
 from runtime.domain.events.runs import (
-    RunCompleted,
     RunEvent,
-    RunFailed,
-    TextDelta,
-    UsageReported,
 )
 from runtime.domain.repositories.responses import LogEntry, RunEventRepository
-from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.ids import RunId
+from runtime.infrastructure.event_json import event_from_json, event_to_json
 from runtime.infrastructure.repositories.base import (
     Json,
     Key,
@@ -39,7 +32,6 @@ run_events = Table(
     # Of a durable run; what wrote it, where the answer to a commit was lost.
     Column("attempt", BigInteger),
 )
-_KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(RunEvent)}
 
 
 class SqlRunEventRepository(SqlRepository, RunEventRepository):
@@ -85,27 +77,3 @@ def event_rows(entry: LogEntry) -> list[Values]:
         )
         for seq, event in enumerate(entry.events, entry.after + 1)
     ]
-
-
-def event_to_json(event: RunEvent) -> dict[str, Any]:
-    match event:
-        case RunFailed(error=error):
-            return {"type": event.type, "code": error.code, "message": str(error)}
-        case TextDelta(logprobs=None):
-            return {"type": event.type, "text": event.text}
-        case _:
-            return {"type": event.type, **asdict(event)}
-
-
-def event_from_json(data: Mapping[str, Any]) -> RunEvent:
-    fields = {name: value for name, value in data.items() if name != "type"}
-    match data["type"]:
-        case RunFailed.type:
-            return RunFailed(ExecutionFailed(fields["message"]))
-        case RunCompleted.type:
-            return RunCompleted(fields["finish_reason"], Usage(**fields["usage"]))
-        case UsageReported.type:
-            return UsageReported(**{**fields, "usage": Usage(**fields["usage"])})
-        case kind:
-            event: RunEvent = _KINDS[kind](**fields)
-            return event

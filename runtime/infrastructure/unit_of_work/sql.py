@@ -10,10 +10,12 @@ from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunRepository
 from runtime.domain.repositories.sessions import SessionRepository
+from runtime.domain.repositories.tool_calls import ToolCallRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.identity import Scope
 from runtime.infrastructure.database import refusals
@@ -29,11 +31,13 @@ from runtime.infrastructure.repositories.limits import (
     SqlPriceRepository,
     SqlUsageRepository,
 )
+from runtime.infrastructure.repositories.memories import SqlFactRepository
 from runtime.infrastructure.repositories.providers import SqlProviderRepository
 from runtime.infrastructure.repositories.responses import SqlResponseRepository
 from runtime.infrastructure.repositories.run_events import SqlRunEventRepository
 from runtime.infrastructure.repositories.runs import SqlRunRepository
 from runtime.infrastructure.repositories.sessions import SqlSessionRepository
+from runtime.infrastructure.repositories.tool_ledger import SqlToolCallRepository
 
 
 class SqlUnitOfWork(UnitOfWork):
@@ -57,6 +61,8 @@ class SqlUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = SqlPriceRepository(*common)
         self.usage: UsageRepository = SqlUsageRepository(*common)
         self.providers: ProviderRepository = SqlProviderRepository(*common)
+        self.tool_calls: ToolCallRepository = SqlToolCallRepository(*common)
+        self.memories: FactRepository = SqlFactRepository(*common)
 
     async def commit(self) -> None:
         with refusals():

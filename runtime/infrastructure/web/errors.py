@@ -41,6 +41,7 @@ STATUS: dict[type[DomainError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.RunTimeout: 408,
+    errors.DeadlineExceeded: 408,
     errors.Conflict: 409,
     errors.StaleVersion: 412,
     errors.Unprocessable: 422,

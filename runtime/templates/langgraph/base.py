@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import orjson
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import BaseTool
 from langgraph.errors import GraphRecursionError
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -23,13 +24,16 @@ from runtime.domain.events.runs import (
     UsageReported,
 )
 from runtime.domain.services.executor import Emit, RunInput
+from runtime.domain.services.tools import ToolTraits
 from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.templates.base import BaseAgentTemplate, C, Services
 from runtime.templates.langgraph.chat_model import RuntimeChatModel
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
+from runtime.templates.langgraph.store import RunStore
 from runtime.templates.langgraph.summary import with_summary
-from runtime.templates.scope import CURRENT, RunScope, events_of
+from runtime.templates.langgraph.tools import once_each
+from runtime.templates.scope import CURRENT, RunScope, current_run, events_of
 
 Graph = CompiledStateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]
 
@@ -59,7 +63,8 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             name_of_model=agent.spec.model,
             fixed=self.fixed_options,
         )
-        self.graph: Graph = _compiled(self.build_graph())
+        store = RunStore(lambda: self.memory(current_run().input))
+        self.graph: Graph = _compiled(self.build_graph(), store)
 
     @abstractmethod
     def build_graph(self) -> StateGraph[Any, Any, Any, Any] | Graph:
@@ -140,6 +145,14 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             return ["tasks", "values"]
         return ["tasks", "messages"] if self.other_models else ["tasks"]
 
+    def once(
+        self, tools: Sequence[BaseTool], traits: Mapping[str, ToolTraits] | None = None
+    ) -> list[BaseTool]:
+        """Langchain tools of your own whose calls a durable run makes once, as it does with
+        granted ones. `traits`, by name: which may be repeated after a crash, and which need a
+        person's word. They give text or JSON, and don't call `interrupt`."""
+        return once_each(tools, traits or {})
+
     def conversation(
         self, messages: Sequence[BaseMessage], *, system: str = "", last: int | None = None
     ) -> list[BaseMessage]:
@@ -182,8 +195,10 @@ class _Steps:
         )
 
 
-def _compiled(graph: StateGraph[Any, Any, Any, Any] | Graph) -> Graph:
-    return graph.compile() if isinstance(graph, StateGraph) else graph
+def _compiled(graph: StateGraph[Any, Any, Any, Any] | Graph, store: RunStore) -> Graph:
+    if isinstance(graph, StateGraph):
+        return graph.compile(store=store)
+    return graph if graph.store is not None else graph.copy({"store": store})
 
 
 def _answers(result: object) -> Iterator[AIMessage]:

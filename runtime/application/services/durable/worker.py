@@ -70,6 +70,9 @@ class Worker:
         if paused and paused.why == "handed_over":
             await self.dispatch().dispatch(ticket)
 
+    def has(self, ticket: Ticket) -> bool:
+        return ticket.id in self.beginning or ticket.id in self.active
+
     def lost(self, run: RunId) -> None:
         """It was ended, or is another's."""
         if attempt := self.active.get(run):
