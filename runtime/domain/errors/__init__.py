@@ -7,6 +7,8 @@ DomainError
 │   ├── InvalidReference         `model` is not in any accepted form
 │   ├── InvalidJsonSchema        `response_format` asks for what is no usable JSON Schema
 │   ├── UpstreamRefused          the model's provider finds the request wrong
+│   ├── InvalidCron              a cron expression that can't be read, or is never due
+│   ├── UnknownTimezone
 │   ├── UnsupportedParameter     the agent can't honour a parameter of the call
 │   ├── FixedParameter           the agent's configuration fixes a parameter of the call
 │   ├── PreviousResponseNotFound `previous_response_id` leads to one that is not there
@@ -21,9 +23,10 @@ DomainError
 │   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
-│   ├── StreamNotFound · CheckpointNotFound · ApprovalNotFound
+│   ├── StreamNotFound · CheckpointNotFound · ApprovalNotFound · ScheduleNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
+│   ├── WebhookNotFound · DeliveryNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
@@ -41,6 +44,8 @@ DomainError
 │   ├── ApprovalIsDecided · ApprovalChanged · RunNotWaiting
 │   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
 │   ├── RunNotDurable            it left nothing to go on from
+│   ├── TooManyWebhooks
+│   ├── TooManySchedules         somebody has as many as an operator allows
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -167,6 +172,12 @@ from runtime.domain.errors.runs import (
     TokenKeysUnavailable,
     TooManyQueuedRuns,
 )
+from runtime.domain.errors.schedules import (
+    InvalidCron,
+    ScheduleNotFound,
+    TooManySchedules,
+    UnknownTimezone,
+)
 from runtime.domain.errors.upstream import (
     InvalidStructuredOutput,
     NoSourceAnswered,
@@ -178,6 +189,7 @@ from runtime.domain.errors.upstream import (
     UpstreamRefused,
     UpstreamTimeout,
 )
+from runtime.domain.errors.webhooks import DeliveryNotFound, TooManyWebhooks, WebhookNotFound
 
 __all__ = [
     "AgentExists",
@@ -197,6 +209,7 @@ __all__ = [
     "ConversationNotFound",
     "DatabaseUnavailable",
     "DeadlineExceeded",
+    "DeliveryNotFound",
     "DomainError",
     "Draining",
     "EgressRefused",
@@ -210,6 +223,7 @@ __all__ = [
     "IdempotencyKeyReused",
     "Invalid",
     "InvalidConfig",
+    "InvalidCron",
     "InvalidFrame",
     "InvalidJsonSchema",
     "InvalidReference",
@@ -250,6 +264,7 @@ __all__ = [
     "RunNotWaiting",
     "RunTimeout",
     "Saturated",
+    "ScheduleNotFound",
     "SchemaVersionMismatch",
     "SecretUnreadable",
     "SessionBusy",
@@ -261,9 +276,12 @@ __all__ = [
     "TemplateNotFound",
     "TokenKeysUnavailable",
     "TooManyQueuedRuns",
+    "TooManySchedules",
+    "TooManyWebhooks",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",
+    "UnknownTimezone",
     "Unprocessable",
     "UnsupportedParameter",
     "UpstreamAuthFailed",
@@ -274,4 +292,5 @@ __all__ = [
     "UpstreamRefused",
     "UpstreamTimeout",
     "VersionExists",
+    "WebhookNotFound",
 ]

@@ -32,8 +32,10 @@ from runtime.infrastructure.web.routes import (
     providers,
     run_events,
     runs,
+    schedules,
     system,
     templates,
+    webhooks,
 )
 from runtime.infrastructure.web.streaming import providers as streaming_providers
 from runtime.infrastructure.web.streaming import routes as streaming
@@ -73,12 +75,14 @@ def create_app(container: Container) -> FastAPI:
         agents.router,
         templates.router,
         runs.router,
-        approvals.router,
+        schedules.router,
         run_events.router,
+        approvals.router,
         keys.router,
         memories.router,
         limits.router,
         prices.router,
+        webhooks.router,
         gateway_agents.router,
         gateway_messages.router,
         gateway_system.router,

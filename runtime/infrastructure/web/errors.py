@@ -31,6 +31,8 @@ PLATFORM_PATHS = (
     "/v1/prices",
     "/v1/usage",
     "/v1/providers",
+    "/v1/webhooks",
+    "/v1/schedules",
 )
 """Where errors have the platform's shape."""
 GATEWAY = "/api/"
