@@ -92,13 +92,13 @@ class Load:
         )
         return Order(errand, "branches" if branching else "errands")
 
-    async def page(self, path: str, after: object) -> Json:
-        """Of a list, or of a log; asked until it is there."""
-        params = {"limit": 100, **({} if after is None else {"after": str(after)})}
+    async def sure(self, path: str, **params: object) -> Json:
+        """While all is well. What is refused now is no use asking for again."""
+        before = len(self.violations)
         accept = {"Accept": "application/json"}
         async with asyncio.timeout(30):
             while not (found := await self.ask("GET", path, params=params, headers=accept)):
-                pass
+                assert len(self.violations) == before, self.violations[-1]
         return found
 
     async def read_response(self, order: Order) -> None:

@@ -65,7 +65,10 @@ async def episode(seed: int, database: Database, kills: int, folder: Path) -> Re
         await _agents(load)
         run = _Episode(report, replicas, load, server)
         await run.carry_out(plan(seed, database, kills=kills, replicas=len(urls)))
-        report.problems += await broken(load, tools)
+        try:
+            report.problems += await broken(load, tools)
+        except AssertionError as unwell:
+            report.problems += [*load.violations, str(unwell)]
         await run.end(folder)
         report.counts += _counted(load, tools, proxies)
         report.uncaught = [each for one in replicas.replicas for each in one.uncaught]

@@ -24,7 +24,7 @@ async def broken(load: Load, tools: ToolServer) -> list[str]:
             found.append(f"{errand} was ordered once and is {by_errand[errand]} runs")
             continue
         id = ids[errand]
-        run = runs[id]
+        run = await load.sure(f"/v1/runs/{id}")
         log = await _all(load, f"/v1/runs/{id}/events")
         told = await _response_events(load, order) if order.response_id else log
         calls = await _all(load, f"/v1/runs/{id}/tool_calls")
@@ -101,13 +101,13 @@ async def _response_events(load: Load, order: Order) -> list[Json]:
 async def _all(load: Load, path: str) -> list[Json]:
     """Every page."""
     found: list[Json] = []
-    after: object = None
+    after: dict[str, object] = {}
     while True:
-        page = await load.page(path, after)
+        page = await load.sure(path, limit=100, **after)
         found += page["data"]
         if not page["has_more"]:
             return found
-        after = page.get("next_cursor") or found[-1]["seq"]
+        after = {"after": page.get("next_cursor") or found[-1]["seq"]}
 
 
 def intact(database: Path) -> str:
