@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -121,7 +122,7 @@ class _Episode:
         async with asyncio.timeout(60):
             while True:
                 for each in (*replicas[target:], *replicas[:target]):
-                    if each.serving:
+                    if each.serving and not each.leaving:
                         return each
                 for task in self._going_on:
                     if task.done():
@@ -133,7 +134,7 @@ class _Episode:
             case "kill":
                 return self._kill(fault, replica)
             case "term":
-                return self._term(replica)
+                return self._term(fault, replica)
             case "stop":
                 return self._stop(fault, replica)
             case "disk":
@@ -149,9 +150,15 @@ class _Episode:
         await asyncio.sleep(fault.lasts_s)
         await self._start(replica)
 
-    async def _term(self, replica: Replica) -> None:
-        code = await replica.term(STOPS_WITHIN_S)
-        if code:
+    async def _term(self, fault: Fault, replica: Replica) -> None:
+        ending = asyncio.create_task(replica.term(STOPS_WITHIN_S))
+        if fault.harsh:
+            await asyncio.wait([ending], timeout=fault.lasts_s)
+            if not ending.done():
+                await replica.kill()
+                self._report.faults["kill"] += 1
+        code = await ending
+        if code not in ((0, -signal.SIGKILL) if fault.harsh else (0,)):
             self._report.problems.append(f"exit code {code}:\n{replica.last_lines()}")
         await self._start(replica, cold=True)
 
@@ -284,6 +291,7 @@ def _variables(upstream: FakeUpstream, tools: ToolServer) -> dict[str, str]:
         "CHAOS_TOOLS_URL": tools.url,
         "RUNTIME_TEMPLATE_DIRS": str(TEMPLATES),
         "RUNTIME_SECRET_KEY": "a-key-that-all-replicas-have",
+        "RUNTIME_LOG_LEVEL": "WARNING",
         "RUNTIME_GRACE_S": str(GRACE_S),
         "RUNTIME_IDEMPOTENCY_LEASE_S": "2",
     }

@@ -25,5 +25,5 @@ async def test_runs_come_through_whatever_happens(database: Database, tmp_path: 
 
     again = f"CHAOS_SEED={report.seed} pytest tests/chaos/test_chaos.py -k {database}"
     assert not report.problems, "\n".join([again, *report.problems])
-    assert report.faults["kill"] == KILLS[database]
+    assert report.faults["kill"] >= KILLS[database]
     assert report.counts["runs"] >= KILLS[database]
