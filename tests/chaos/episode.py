@@ -69,7 +69,8 @@ async def episode(seed: int, database: Database, kills: int, folder: Path) -> Re
         try:
             report.problems += await broken(load, tools)
         except AssertionError as unwell:
-            report.problems += [*load.violations, str(unwell)]
+            report.problems.append(str(unwell))
+        report.problems += [f"{times} times: {what}" for what, times in load.violations.items()]
         await run.end(folder)
         report.counts += _counted(load, tools, proxies)
         report.uncaught = [each for one in replicas.replicas for each in one.uncaught]
@@ -304,7 +305,7 @@ async def _agents(load: Load) -> None:
         {"name": "Branches", "template_id": "branches"},
     ):
         made = await load.ask("POST", "/v1/agents", json={**body, "status": "published"})
-        assert made, load.violations
+        assert made, list(load.violations)
 
 
 def _counted(load: Load, tools: ToolServer, proxies: list[FaultProxy]) -> Counter[str]:

@@ -17,7 +17,7 @@ async def broken(load: Load, tools: ToolServer) -> list[str]:
     runs = {run["id"]: run for run in await _all(load, "/v1/runs")}
     by_errand = Counter(run["metadata"].get("errand") for run in runs.values())
     ids = {run["metadata"].get("errand"): id for id, run in runs.items()}
-    found = list(load.violations)
+    found: list[str] = []
     for order in load.orders:
         errand = order.errand.id
         if by_errand[errand] != 1:
@@ -93,7 +93,7 @@ async def _response_events(load: Load, order: Order) -> list[Json]:
         part["text"] for item in final if item["type"] == "message" for part in item["content"]
     ]
     if not texts or f"done-{order.errand.id}" not in texts[-1]:
-        load.violations.append(f"{order.errand.id}: the response says {texts}")
+        load.violations[f"{order.errand.id}: the response says {texts}"] += 1
     assert again.events[-1]["type"] in RESPONSE_ENDS
     return again.events
 
