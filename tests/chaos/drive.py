@@ -237,7 +237,7 @@ class Load:
     async def _decide_all(self) -> None:
         found = await self.ask("GET", "/v1/approvals", params={"status": "pending"})
         for approval in found["data"] if found else ():
-            token = json.loads(approval["arguments"])["token"]
+            token = approval["arguments"]["token"]
             if self._fleet.settled and not self._tools.at_work(token):
                 await self._decide(approval, token)
 
