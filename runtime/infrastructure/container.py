@@ -25,12 +25,14 @@ from runtime.application.handlers import (
 from runtime.application.handlers import (
     webhooks as webhook_handlers,
 )
+from runtime.application.handlers.approvals import DecideApprovalHandler
 from runtime.application.handlers.assembly import AssembleAgentHandler
 from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.feedback import GiveFeedbackHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.handlers.streaming import StreamChatHandler
 from runtime.application.queries.agents import AgentQueries
+from runtime.application.queries.approvals import ApprovalQueries
 from runtime.application.queries.completions import CompletionQueries
 from runtime.application.queries.feedback import FeedbackQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
@@ -461,6 +463,10 @@ class Container(containers.DeclarativeContainer):
     )
     cancel_run = providers.Factory(durable.CancelRunHandler, uow=uow, desk=run_desk)
     retry_run = providers.Factory(durable.RetryRunHandler, uow=uow, desk=run_desk, now=clock)
+    decide_approval = providers.Factory(
+        DecideApprovalHandler, uow=uow, now=clock, tools=tools, dispatcher=dispatcher
+    )
+    approval_queries = providers.Factory(ApprovalQueries, uow=uow, recorder=recorder)
     response_context = providers.Factory(ResponseContext, uow=uow)
     create_response = providers.Factory(
         responses.CreateResponseHandler,
