@@ -2,14 +2,16 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
@@ -23,7 +25,12 @@ from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
+from runtime.infrastructure.repositories.checkpoints import (
+    SqlCheckpointPruner,
+    SqlCheckpointStore,
+)
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
+from runtime.infrastructure.repositories.durable_runs import durable_runs
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
@@ -44,6 +51,7 @@ from tests.fakes import (
     Published,
     memory_unit_of_work,
 )
+from tests.fakes_checkpoints import MemoryCheckpointStore
 from tests.fakes_completions import MemoryCompletionPruner
 from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
@@ -73,7 +81,10 @@ class Storage:
     session_log: SessionLog
     provider_book: ProviderBook
     tool_ledger: ToolLedger
+    checkpoints: CheckpointStore
+    checkpoint_pruner: Pruner
     goes_on: Callable[[RunId, int], Awaitable[None]]
+    ends: Callable[[RunId, datetime], Awaitable[None]]
     """From now on the durable run is RUNNING with that attempt."""
 
 
@@ -92,6 +103,16 @@ async def goes_on_in_sql(engine: AsyncEngine, run: RunId, attempt: int) -> None:
     async with engine.begin() as connection:
         values = {"id": run, "at": "2026-11-21 12:00:00+00", "attempt": attempt}
         await connection.execute(statement, values)
+
+
+async def ends_in_memory(checkpoints: MemoryCheckpointStore, run: RunId, at: datetime) -> None:
+    checkpoints.ended[run] = at
+
+
+async def ends_in_sql(engine: AsyncEngine, run: RunId, at: datetime) -> None:
+    statement = update(durable_runs).where(durable_runs.c.id == run)
+    async with engine.begin() as connection:
+        await connection.execute(statement.values(status="completed", ended_at=at))
 
 
 def migrated(url: str) -> str:
@@ -169,6 +190,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
     published = Published()
     if storage_url == "memory:":
         store = MemoryStore()
+        checkpoints = MemoryCheckpointStore(store)
         yield Storage(
             uow=partial(memory_unit_of_work, store, published),
             run_log=MemoryRunLog(store),
@@ -183,7 +205,10 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             session_log=MemorySessionLog(store),
             provider_book=MemoryProviderBook(store),
             tool_ledger=MemoryToolLedger(store),
+            checkpoints=checkpoints,
+            checkpoint_pruner=checkpoints,
             goes_on=partial(goes_on_in_memory, store),
+            ends=partial(ends_in_memory, checkpoints),
         )
         return
     engine = connect(storage_url)
@@ -202,7 +227,10 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         session_log=session_log,
         provider_book=SqlProviderBook(engine),
         tool_ledger=SqlToolLedger(engine),
+        checkpoints=SqlCheckpointStore(engine),
+        checkpoint_pruner=SqlCheckpointPruner(engine),
         goes_on=partial(goes_on_in_sql, engine),
+        ends=partial(ends_in_sql, engine),
     )
     await session_log.aclose()
 

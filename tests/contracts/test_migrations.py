@@ -23,6 +23,7 @@ from runtime.infrastructure.database import (
 from runtime.infrastructure.repositories import (
     agents,
     audit,
+    checkpoints,
     completions,
     feedback,
     idempotency,
@@ -57,6 +58,9 @@ TABLES = {
     providers.providers,
     providers.provider_models,
     tool_ledger.tool_calls,
+    checkpoints.checkpoints,
+    checkpoints.checkpoint_values,
+    checkpoints.checkpoint_writes,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

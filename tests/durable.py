@@ -1,0 +1,109 @@
+"""Attempts of durable runs on a template, without a worker."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from runtime.domain.events.runs import RunEvent
+from runtime.domain.services.durability import (
+    CallLog,
+    Decision,
+    Durability,
+    Entered,
+    RunSuspended,
+)
+from runtime.domain.services.executor import RunInput
+from runtime.domain.services.models import ModelService
+from runtime.domain.services.tools import ToolOutcome, ToolService
+from runtime.domain.value_objects.chat import ToolCall
+from runtime.infrastructure.tools.service import BuiltinTools
+from runtime.templates.base import BaseAgentTemplate, Services
+from tests.fakes import MemoryStore
+from tests.fakes_checkpoints import MemoryCheckpointStore
+from tests.fakes_models import ScriptedModels, an_agent, asks
+
+
+class AlwaysNew(CallLog):
+    """A ledger for tests of other things: every call is made."""
+
+    async def before(
+        self, call: ToolCall, *, step: str, repeatable: bool, ask: bool = False
+    ) -> Entered:
+        return Entered("asked" if ask else "new", call.id, 1)
+
+    async def begin(self, entered: Entered) -> None: ...
+
+    async def after(self, entered: Entered, outcome: ToolOutcome, duration_ms: float) -> None: ...
+
+
+@dataclass
+class DurableTry:
+    """One run, attempt after attempt, as different processes would make them."""
+
+    template: type[BaseAgentTemplate]
+    models: ModelService = field(default_factory=ScriptedModels)
+    tools: ToolService = field(default_factory=BuiltinTools)
+    config: Mapping[str, object] = field(default_factory=dict)
+    input: RunInput = field(default_factory=lambda: asks("Go"))
+    store: MemoryStore = field(default_factory=MemoryStore)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    attempts: int = 0
+    durability: Durability | None = None
+    """Of the attempt that goes on."""
+    events: list[RunEvent] = field(default_factory=list)
+    """What all attempts emitted."""
+    flushed: int = 0
+    """How many of the events were on record when somebody last waited for that."""
+
+    def __post_init__(self) -> None:
+        self.checkpoints = MemoryCheckpointStore(self.store)
+
+    def instance(self) -> BaseAgentTemplate:
+        services = Services(self.models, self.tools, checkpoints=self.checkpoints)
+        return self.template.create_instance(an_agent(self.template, **self.config), services)
+
+    async def attempt(self) -> Sequence[RunEvent]:
+        """To its end. Raises what the instance raises."""
+        self.attempts += 1
+        self.store.attempts[self.input.run_id] = self.attempts
+        self.durability = Durability(
+            self.attempts, AlwaysNew(), flush=self._flush, decisions=dict(self.decisions)
+        )
+        emitted: list[RunEvent] = []
+
+        async def emit(event: RunEvent) -> None:
+            emitted.append(event)
+            self.events.append(event)
+
+        await self.instance().run(replace(self.input, durable=self.durability), emit)
+        return emitted
+
+    async def killed(self, when: asyncio.Event) -> None:
+        """An attempt that is cut off once `when` is set, and leaves the database as it is."""
+        task = asyncio.create_task(self.attempt())
+        waiting = asyncio.create_task(when.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(50):  # What is done beside it is done, and written.
+            await asyncio.sleep(0)
+        self.store.attempts[self.input.run_id] = -1
+        for each in (task, waiting):
+            each.cancel()
+            with suppress(asyncio.CancelledError):
+                await each
+
+    async def suspended(self) -> RunSuspended:
+        """An attempt that waits for people."""
+        try:
+            await self.attempt()
+        except RunSuspended as pause:
+            return pause
+        raise AssertionError("the attempt did not wait")
+
+    async def _flush(self) -> None:
+        self.flushed = len(self.events)
+
+
+def approve(value: Any = None) -> Decision:  # noqa: ANN401
+    return Decision("approve", value=value)
