@@ -6,6 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from runtime.domain.entities.durable import DurableRun, RunOrder
+from runtime.domain.entities.runs import RunStatus
 from runtime.domain.events.runs import RunEvent
 from runtime.domain.services.durability import (
     CallLog,
@@ -18,11 +20,29 @@ from runtime.domain.services.executor import RunInput
 from runtime.domain.services.models import ModelService
 from runtime.domain.services.tools import ToolOutcome, ToolService
 from runtime.domain.value_objects.chat import ToolCall
+from runtime.domain.value_objects.identity import Principal
+from runtime.domain.value_objects.ids import AgentId, LineId, RunId
 from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.templates.base import BaseAgentTemplate, Services
+from tests.contracts.samples import ANN, NOON, PROJECT
 from tests.fakes import MemoryStore
 from tests.fakes_checkpoints import MemoryCheckpointStore
-from tests.fakes_models import ScriptedModels, an_agent, asks
+from tests.fakes_models import ScriptedModels, an_agent, asks, memory_book
+
+
+def a_durable_run(id: str = "run_1", *, attempt: int = 1) -> DurableRun:
+    return DurableRun(
+        id=RunId(id),
+        project_id=PROJECT,
+        owner_id=ANN,
+        agent_id=AgentId("agent_1"),
+        line_id=LineId("line_1"),
+        model="bot",
+        order=RunOrder(caller=Principal(ANN, PROJECT), messages=()),
+        status=RunStatus.RUNNING,
+        created_at=NOON,
+        attempt=attempt,
+    )
 
 
 class AlwaysNew(CallLog):
@@ -61,13 +81,13 @@ class DurableTry:
         self.checkpoints = MemoryCheckpointStore(self.store)
 
     def instance(self) -> BaseAgentTemplate:
-        services = Services(self.models, self.tools, checkpoints=self.checkpoints)
+        services = Services(self.models, self.tools, memory_book(), checkpoints=self.checkpoints)
         return self.template.create_instance(an_agent(self.template, **self.config), services)
 
     async def attempt(self) -> Sequence[RunEvent]:
         """To its end. Raises what the instance raises."""
         self.attempts += 1
-        self.store.attempts[self.input.run_id] = self.attempts
+        self._goes_on(self.attempts)
         self.durability = Durability(
             self.attempts, AlwaysNew(), flush=self._flush, decisions=dict(self.decisions)
         )
@@ -87,7 +107,7 @@ class DurableTry:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         for _ in range(50):  # What is done beside it is done, and written.
             await asyncio.sleep(0)
-        self.store.attempts[self.input.run_id] = -1
+        self._goes_on(-1)
         for each in (task, waiting):
             each.cancel()
             with suppress(asyncio.CancelledError):
@@ -100,6 +120,14 @@ class DurableTry:
         except RunSuspended as pause:
             return pause
         raise AssertionError("the attempt did not wait")
+
+    def take_away(self) -> None:
+        """Another process has the run now."""
+        self._goes_on(self.attempts + 1)
+
+    def _goes_on(self, attempt: int) -> None:
+        run = a_durable_run(self.input.run_id, attempt=attempt)
+        self.store.tables.durable[run.id] = run
 
     async def _flush(self) -> None:
         self.flushed = len(self.events)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from runtime.domain.entities.runs import RunStatus
 from runtime.domain.errors import CheckpointNotFound
 from runtime.domain.repositories.checkpoints import (
     ChannelValue,
@@ -29,12 +30,9 @@ class _Kept:
 
 
 class MemoryCheckpointStore(CheckpointStore, Pruner):
-    """`store.attempts` says which runs go on, with which attempt."""
-
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
         self.runs: dict[RunId, _Kept] = {}
-        self.ended: dict[RunId, datetime] = {}
         self._scopes: dict[RunId, Scope] = {}
         self.failures: list[Exception] = []
         """Raised by the next writes, the last first."""
@@ -43,7 +41,8 @@ class MemoryCheckpointStore(CheckpointStore, Pruner):
     async def save(self, run: RunId, attempt: int, progress: Progress) -> None:
         if self.failures:
             raise self.failures.pop()
-        if self._store.attempts.get(run) != attempt or run in self.ended:
+        now = self._store.tables.durable.get(run)
+        if now is None or (now.attempt, now.status) != (attempt, RunStatus.RUNNING):
             raise AttemptLost
         self.saves += 1
         kept = self.runs.setdefault(run, _Kept())
@@ -131,7 +130,7 @@ class MemoryCheckpointStore(CheckpointStore, Pruner):
             run
             for run, kept in self.runs.items()
             if all(each.created_at < before for each in kept.checkpoints.values())
-            and (self.ended.get(run, before) < before or run not in self._store.attempts)
+            and self._ended(run, before)
         ]
         for run in old:
             await self.delete(run)
@@ -140,8 +139,13 @@ class MemoryCheckpointStore(CheckpointStore, Pruner):
     def _of(self, run: RunId) -> _Kept:
         return self.runs.get(run, _Kept())
 
+    def _ended(self, id: RunId, before: datetime) -> bool:
+        run = self._store.tables.durable.get(id)
+        return run is None or (run.ended_at is not None and run.ended_at < before)
+
     def _shows(self, scope: Scope, run: RunId) -> bool:
-        of = self._scopes.get(run)
+        durable = self._store.tables.durable.get(run)
+        of = self._scopes.get(run) or (durable.scope if durable else None)
         if of is None:
             return True
         mine = scope.administers or of.user_id == scope.user_id

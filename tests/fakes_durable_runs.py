@@ -54,6 +54,11 @@ class MemoryDurableRunRepository(DurableRunRepository):
     async def release(self, id: RunId, attempt: int, not_before: datetime | None = None) -> bool:
         return await self._from_running(id, attempt, RunStatus.QUEUED, not_before)
 
+    async def waits(self, id: RunId) -> bool:
+        await self._transaction.writing()
+        now = self._find(id)
+        return now is not None and now.status is RunStatus.WAITING
+
     async def wake(self, id: RunId) -> bool:
         now = self._find(id)
         if now is None or now.status is not RunStatus.WAITING:

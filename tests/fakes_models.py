@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
+from runtime.application.services.memories import MemoryBook
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.providers import ProviderModel
 from runtime.domain.errors import DomainError, EmbeddingModelNotFound, InvalidValue
@@ -18,6 +20,7 @@ from runtime.domain.events.runs import (
     UsageReported,
 )
 from runtime.domain.services.executor import RunInput
+from runtime.domain.services.memories import MemoryService
 from runtime.domain.services.models import (
     EmbeddingCall,
     ModelCall,
@@ -50,6 +53,7 @@ from runtime.infrastructure.providers.live import DEFAULTS, LiveProvider
 from runtime.infrastructure.providers.service import PooledModelServices, ProjectModels
 from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.templates.base import BaseAgentTemplate, Services
+from tests.fakes import MemoryStore, Published, memory_unit_of_work
 
 T = TypeVar("T", bound=BaseAgentTemplate)
 NO_OPTIONS = GenerationOptions()
@@ -190,14 +194,20 @@ def an_agent(template: type[BaseAgentTemplate], **config: object) -> Agent:
     )
 
 
+def memory_book(store: MemoryStore | None = None, most: int = 1_000) -> MemoryBook:
+    uow = partial(memory_unit_of_work, store or MemoryStore(), Published())
+    return MemoryBook(uow, lambda: WHEN, most)
+
+
 def made(
     template: type[T],
     models: ModelService,
     tools: ToolService | None = None,
+    memories: MemoryService | None = None,
     /,
     **config: object,
 ) -> T:
-    services = Services(models, tools or BuiltinTools())
+    services = Services(models, tools or BuiltinTools(), memories or memory_book())
     return template.create_instance(an_agent(template, **config), services)
 
 

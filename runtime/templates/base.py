@@ -15,6 +15,7 @@ from runtime.domain.errors import FieldProblem, InvalidConfig
 from runtime.domain.events.runs import RunEvent
 from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.services.executor import Emit, RunInput
+from runtime.domain.services.memories import MemoryService, RunMemory
 from runtime.domain.services.models import ModelCall, ModelEvent, ModelService
 from runtime.domain.services.templates import FormSection
 from runtime.domain.services.tools import ToolOutcome, ToolService
@@ -38,6 +39,7 @@ class Services:
 
     models: ModelService
     tools: ToolService
+    memories: MemoryService
     config_of: Callable[[Agent], Mapping[str, object]] = _stored_config
     """An agent's configuration with its secrets, which `agent.spec.config` has masked."""
     checkpoints: CheckpointStore | None = None
@@ -85,6 +87,9 @@ class BaseAgentTemplate(ABC, Generic[C]):
     """`conversation`, `task`, `workflow` or `custom`."""
     unsupported_options: Mapping[str, str] = {}
     """Parameters of a call that this template can't honour, and why; they are refused by name."""
+
+    shares_memory: bool = False
+    """Whether its agents may write what all users of the project then share."""
 
     Config: ClassVar[type[BaseModel]] = StrictConfig
 
@@ -197,6 +202,10 @@ class BaseAgentTemplate(ABC, Generic[C]):
         this raises.
         """
         return await call_tool(self.services.tools, call, timeout_s)
+
+    def memory(self, input: RunInput) -> RunMemory:
+        """What is known from earlier runs of this agent's with this user."""
+        return self.services.memories.of(input, self.agent, shares=self.shares_memory)
 
     def call_model(
         self, messages: Sequence[Message], input: RunInput

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from runtime.domain.entities.durable import DurableRun
 from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.idempotency import IdempotencyStore
@@ -18,11 +19,11 @@ from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.limits import Ledger
 from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
-from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
+from runtime.domain.repositories.schedules import ScheduleBook
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
+from runtime.domain.repositories.webhooks import DeliveryQueue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
-from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.repositories.checkpoints import (
@@ -34,13 +35,16 @@ from runtime.infrastructure.repositories.durable_runs import durable_runs
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
-from runtime.infrastructure.repositories.responses import SqlResponseLeases
-from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
+from runtime.infrastructure.repositories.responses import SqlResponsePruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.schedules import SqlScheduleBook
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
+from runtime.infrastructure.repositories.webhook_deliveries import SqlDeliveryPruner
+from runtime.infrastructure.repositories.webhook_queue import SqlDeliveryQueue
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import (
     MemoryKeyRing,
@@ -55,9 +59,12 @@ from tests.fakes_checkpoints import MemoryCheckpointStore
 from tests.fakes_completions import MemoryCompletionPruner
 from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
+from tests.fakes_memories import MemoryFactPruner
 from tests.fakes_providers import MemoryProviderBook
-from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
+from tests.fakes_responses import MemoryResponsePruner
+from tests.fakes_schedules import MemoryScheduleBook
 from tests.fakes_tools import MemoryToolLedger
+from tests.fakes_webhooks import MemoryDeliveryPruner, MemoryDeliveryQueue
 
 Connect = Callable[[str], AsyncEngine]
 _RATES = ("rate_windows", "rate_leases")
@@ -73,46 +80,36 @@ class Storage:
     key_ring: KeyRing
     idempotency: IdempotencyStore
     completion_pruner: Pruner
-    leases: ResponseLeases
-    event_log: RunEventLog
+    fact_pruner: Pruner
+    response_pruner: Pruner
+    delivery_queue: DeliveryQueue
+    delivery_pruner: Pruner
     ledger: Ledger
     published: Published
     session_holds: SessionHolds
     session_log: SessionLog
     provider_book: ProviderBook
+    schedule_book: Callable[[Callable[[], datetime]], ScheduleBook]
+    """With its clock."""
     tool_ledger: ToolLedger
     checkpoints: CheckpointStore
     checkpoint_pruner: Pruner
-    goes_on: Callable[[RunId, int], Awaitable[None]]
-    ends: Callable[[RunId, datetime], Awaitable[None]]
-    """From now on the durable run is RUNNING with that attempt."""
+    goes_on: Callable[[DurableRun], Awaitable[None]]
+    """From now on it has that status and attempt, and ended then."""
 
 
-async def goes_on_in_memory(store: MemoryStore, run: RunId, attempt: int) -> None:
-    store.attempts[run] = attempt
+async def goes_on_in_memory(store: MemoryStore, run: DurableRun) -> None:
+    store.tables.durable[run.id] = run
 
 
-async def goes_on_in_sql(engine: AsyncEngine, run: RunId, attempt: int) -> None:
-    names = ("project_id", "owner_id", "agent_id", "line_id", "model", "order", "error")
-    columns = ", ".join(f'"{name}"' for name in (*names, "origin", "callback"))
-    statement = text(
-        f"INSERT INTO durable_runs (id, {columns}, status, priority, created_at, attempt) "
-        "VALUES (:id, '', '', '', '', '', '', '', '', '', 'running', 0, :at, :attempt) "
-        "ON CONFLICT (id) DO UPDATE SET attempt = :attempt"
-    )
+async def goes_on_in_sql(engine: AsyncEngine, run: DurableRun) -> None:
+    async with sql_unit_of_work(engine, Published(), run.scope) as work:
+        await work.durable.add(run)
+        await work.commit()
     async with engine.begin() as connection:
-        values = {"id": run, "at": "2026-11-21 12:00:00+00", "attempt": attempt}
-        await connection.execute(statement, values)
-
-
-async def ends_in_memory(checkpoints: MemoryCheckpointStore, run: RunId, at: datetime) -> None:
-    checkpoints.ended[run] = at
-
-
-async def ends_in_sql(engine: AsyncEngine, run: RunId, at: datetime) -> None:
-    statement = update(durable_runs).where(durable_runs.c.id == run)
-    async with engine.begin() as connection:
-        await connection.execute(statement.values(status="completed", ended_at=at))
+        change = update(durable_runs).where(durable_runs.c.id == run.id)
+        state = {"status": run.status, "attempt": run.attempt, "ended_at": run.ended_at}
+        await connection.execute(change.values(state))
 
 
 def migrated(url: str) -> str:
@@ -197,18 +194,20 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             key_ring=MemoryKeyRing(store),
             idempotency=MemoryIdempotencyStore(),
             completion_pruner=MemoryCompletionPruner(store),
-            leases=MemoryResponseLeases(store),
-            event_log=MemoryRunEventLog(store),
+            fact_pruner=MemoryFactPruner(store),
+            response_pruner=MemoryResponsePruner(store),
             ledger=MemoryLedger(store),
             published=published,
             session_holds=MemorySessionHolds(store),
             session_log=MemorySessionLog(store),
             provider_book=MemoryProviderBook(store),
+            schedule_book=partial(MemoryScheduleBook, store),
             tool_ledger=MemoryToolLedger(store),
             checkpoints=checkpoints,
             checkpoint_pruner=checkpoints,
             goes_on=partial(goes_on_in_memory, store),
-            ends=partial(ends_in_memory, checkpoints),
+            delivery_queue=MemoryDeliveryQueue(store),
+            delivery_pruner=MemoryDeliveryPruner(store),
         )
         return
     engine = connect(storage_url)
@@ -219,18 +218,20 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         key_ring=SqlKeyRing(engine),
         idempotency=SqlIdempotencyStore(engine),
         completion_pruner=SqlCompletionPruner(engine),
-        leases=SqlResponseLeases(engine),
-        event_log=SqlRunEventLog(engine),
+        fact_pruner=SqlFactPruner(engine),
+        response_pruner=SqlResponsePruner(engine),
         ledger=SqlLedger(engine),
         published=published,
         session_holds=SqlSessionHolds(engine),
         session_log=session_log,
         provider_book=SqlProviderBook(engine),
+        schedule_book=partial(SqlScheduleBook, engine),
         tool_ledger=SqlToolLedger(engine),
         checkpoints=SqlCheckpointStore(engine),
         checkpoint_pruner=SqlCheckpointPruner(engine),
         goes_on=partial(goes_on_in_sql, engine),
-        ends=partial(ends_in_sql, engine),
+        delivery_queue=SqlDeliveryQueue(engine),
+        delivery_pruner=SqlDeliveryPruner(engine),
     )
     await session_log.aclose()
 

@@ -1,8 +1,10 @@
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from runtime.domain.entities.durable import DurableRun
+from runtime.domain.entities.runs import RunStatus
 from runtime.domain.errors import CheckpointNotFound
 from runtime.domain.repositories.checkpoints import (
     ChannelValue,
@@ -16,6 +18,7 @@ from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import RunId
 from tests.contracts.conftest import Storage
 from tests.contracts.samples import ANN, BOB, NOON, PROJECT
+from tests.durable import a_durable_run
 
 RUN, OTHER = RunId("run_1"), RunId("run_2")
 ANNS = Scope(PROJECT, ANN)
@@ -51,8 +54,12 @@ def a_write(position: int, *, step: int = 0, task: str = "t", path: str = "") ->
     )
 
 
+def ended(run: RunId, at: datetime) -> DurableRun:
+    return a_durable_run(run).ended(RunStatus.COMPLETED, at, None)
+
+
 async def saved(storage: Storage, *checkpoints: Checkpoint, run: RunId = RUN) -> None:
-    await storage.goes_on(run, 1)
+    await storage.goes_on(a_durable_run(run, attempt=1))
     await storage.checkpoints.save(run, 1, Progress(list(checkpoints)))
 
 
@@ -74,7 +81,7 @@ async def test_what_is_saved_twice_is_there_once(storage: Storage) -> None:
     progress = Progress(
         [a_checkpoint()], [a_value("1"), a_value("2")], [a_write(0), a_write(1), a_write(-1)]
     )
-    await storage.goes_on(RUN, 1)
+    await storage.goes_on(a_durable_run(RUN, attempt=1))
     await storage.checkpoints.save(RUN, 1, progress)
     await storage.checkpoints.save(RUN, 1, progress)
 
@@ -91,7 +98,7 @@ async def test_an_attempt_that_lost_the_run_saves_nothing(
     storage: Storage, writes: list[TaskWrite]
 ) -> None:
     await saved(storage, a_checkpoint(0))
-    await storage.goes_on(RUN, 2)
+    await storage.goes_on(a_durable_run(RUN, attempt=2))
 
     with pytest.raises(AttemptLost):
         await storage.checkpoints.save(RUN, 1, Progress(writes=writes))
@@ -107,7 +114,7 @@ async def test_an_attempt_that_lost_the_run_saves_nothing(
 
 async def test_a_run_that_ended_takes_no_more_checkpoints(storage: Storage) -> None:
     await saved(storage, a_checkpoint(0))
-    await storage.ends(RUN, NOON)
+    await storage.goes_on(ended(RUN, NOON))
 
     with pytest.raises(AttemptLost):
         await storage.checkpoints.save(RUN, 1, Progress([a_checkpoint(1)]))
@@ -116,7 +123,7 @@ async def test_a_run_that_ended_takes_no_more_checkpoints(storage: Storage) -> N
 async def test_values_are_found_by_channel_and_version(storage: Storage) -> None:
     long = "channel " * 100
     values = [a_value("1", b"one"), a_value("2", b"two"), a_value("1", b"long", channel=long)]
-    await storage.goes_on(RUN, 1)
+    await storage.goes_on(a_durable_run(RUN, attempt=1))
     await storage.checkpoints.save(RUN, 1, Progress(values=values))
 
     asked = [("messages", "2"), (long, "1"), ("messages", "3")]
@@ -134,7 +141,7 @@ async def test_writes_come_in_the_order_of_their_tasks(storage: Storage) -> None
         a_write(0, task="a", path="2"),
         a_write(0, step=1),
     ]
-    await storage.goes_on(RUN, 1)
+    await storage.goes_on(a_durable_run(RUN, attempt=1))
     await storage.checkpoints.save(RUN, 1, Progress(writes=writes))
 
     found = await storage.checkpoints.writes(RUN, "", ["id-0"])
@@ -166,7 +173,7 @@ async def test_a_copy_goes_on_from_the_newest_state(storage: Storage) -> None:
         [a_value("1", b"one")],
         [a_write(0), a_write(0, step=1)],
     )
-    await storage.goes_on(RUN, 1)
+    await storage.goes_on(a_durable_run(RUN, attempt=1))
     await storage.checkpoints.save(RUN, 1, progress)
 
     await storage.checkpoints.copy(RUN, OTHER, ANNS)
@@ -188,7 +195,7 @@ async def test_a_copy_of_nothing_is_nothing(storage: Storage) -> None:
 
 async def test_a_fork_begins_at_its_checkpoint(storage: Storage) -> None:
     progress = Progress([a_checkpoint(step) for step in range(3)], [a_value("1")], [a_write(0)])
-    await storage.goes_on(RUN, 1)
+    await storage.goes_on(a_durable_run(RUN, attempt=1))
     await storage.checkpoints.save(RUN, 1, progress)
 
     update = a_write(0, step=1, task="update")
@@ -225,7 +232,7 @@ async def test_a_scope_shows_its_own(storage: Storage) -> None:
 async def test_checkpoints_go_some_time_after_their_run(storage: Storage) -> None:
     for run in (RUN, OTHER):
         await saved(storage, a_checkpoint(0), run=run)
-    await storage.ends(RUN, NOON + timedelta(hours=1))
+    await storage.goes_on(ended(RUN, NOON + timedelta(hours=1)))
 
     assert await storage.checkpoint_pruner.prune(NOON + timedelta(minutes=30)) == 0
     assert await storage.checkpoint_pruner.prune(NOON + timedelta(hours=2)) == 1
@@ -235,7 +242,7 @@ async def test_checkpoints_go_some_time_after_their_run(storage: Storage) -> Non
 
 async def test_checkpoints_of_a_run_that_is_not_there_go_too(storage: Storage) -> None:
     await saved(storage, a_checkpoint(0))
-    await storage.ends(RUN, NOON)
+    await storage.goes_on(ended(RUN, NOON))
     await storage.checkpoints.copy(RUN, OTHER, ANNS)
 
     await storage.checkpoint_pruner.prune(NOON + timedelta(hours=1))

@@ -22,6 +22,7 @@ from runtime.infrastructure.database import (
 )
 from runtime.infrastructure.repositories import (
     agents,
+    approvals,
     audit,
     checkpoints,
     completions,
@@ -29,12 +30,16 @@ from runtime.infrastructure.repositories import (
     idempotency,
     keys,
     limits,
+    memories,
     providers,
     responses,
     run_events,
     runs,
+    schedules,
     sessions,
     tool_ledger,
+    webhook_deliveries,
+    webhooks,
 )
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
@@ -57,10 +62,17 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    schedules.schedules,
+    schedules.schedule_ticks,
     tool_ledger.tool_calls,
     checkpoints.checkpoints,
     checkpoints.checkpoint_values,
     checkpoints.checkpoint_writes,
+    memories.memories,
+    memories.memory_words,
+    approvals.approvals,
+    webhooks.webhooks,
+    webhook_deliveries.webhook_deliveries,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

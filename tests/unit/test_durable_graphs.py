@@ -153,7 +153,7 @@ async def test_what_a_step_said_is_on_record_before_the_step_counts_as_done() ->
 
 async def test_an_attempt_that_lost_the_run_leaves_nothing() -> None:
     async def lost() -> str:
-        run.store.attempts[run.input.run_id] = 7
+        run.take_away()
         return "b"
 
     run = DurableTry(noting(b=lost))
@@ -507,7 +507,7 @@ async def test_work_that_is_sent_out_is_finished_once() -> None:
                 worked.append(number)
                 return {"notes": [await gate() if number == 2 else number]}
 
-            graph = StateGraph(Notes)
+            graph: Any = StateGraph(Notes)
             graph.add_node("plan", lambda state: None)
             graph.add_node("work", work)
             graph.add_edge(START, "plan")

@@ -36,6 +36,9 @@ class DurableRunRepository(Protocol):
     async def release(self, id: RunId, attempt: int, not_before: datetime | None = None) -> bool:
         """RUNNING → QUEUED: another process, or this one later, goes on. As `suspend`."""
 
+    async def waits(self, id: RunId) -> bool:
+        """Whether it is WAITING, and stays so until this transaction ends."""
+
     async def wake(self, id: RunId) -> bool:
         """WAITING → QUEUED. False when it does not wait."""
 

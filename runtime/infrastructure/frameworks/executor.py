@@ -12,6 +12,7 @@ from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import DomainError, ExecutionFailed
 from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.services.executor import AgentExecutor, AgentInstance
+from runtime.domain.services.memories import MemoryService
 from runtime.domain.services.models import ModelServices
 from runtime.domain.services.tools import ToolService
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
@@ -53,6 +54,7 @@ class TemplateExecutor(AgentExecutor):
         registry: TemplateRegistry,
         models: ModelServices,
         tools: ToolService,
+        memories: MemoryService,
         executors: Mapping[str, FrameworkExecutor],
         secrets: ConfigSecrets,
         checkpoints: CheckpointStore | None = None,
@@ -60,6 +62,7 @@ class TemplateExecutor(AgentExecutor):
         self._registry = registry
         self._models = models
         self._tools = tools
+        self._memories = memories
         self._executors = executors
         self._secrets = secrets
         self._checkpoints = checkpoints
@@ -75,6 +78,7 @@ class TemplateExecutor(AgentExecutor):
         services = Services(
             self._models.of(agent.project_id),
             self._tools,
+            self._memories,
             config_of=lambda _: opened.config,
             checkpoints=self._checkpoints,
         )

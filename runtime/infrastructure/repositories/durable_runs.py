@@ -149,6 +149,15 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
             statement = statement.values(not_before=not_before)
         return await self._one(statement, id, "queue")
 
+    async def waits(self, id: RunId) -> bool:
+        query = select(_c.status).where(_c.id == id, *self._visible(durable_runs))
+        if self._connection.dialect.name == "postgresql":
+            query = query.with_for_update()
+        else:
+            with refusals():
+                await take_writer(self._connection)
+        return (await self._execute(query)).scalar() == RunStatus.WAITING
+
     async def wake(self, id: RunId) -> bool:
         statement = update(durable_runs).where(
             _c.id == id, *self._visible(durable_runs), _c.status == RunStatus.WAITING

@@ -28,9 +28,10 @@ from runtime.templates.langgraph.durable import Passage
 from runtime.templates.langgraph.messages import to_langchain
 from runtime.templates.langgraph.state import StateCodec
 from runtime.templates.langgraph.steps import Steps, answers_in, step_of_task
+from runtime.templates.langgraph.store import RunStore
 from runtime.templates.langgraph.summary import with_summary
 from runtime.templates.langgraph.tools import once_each
-from runtime.templates.scope import CURRENT, RunScope, events_of
+from runtime.templates.scope import CURRENT, RunScope, current_run, events_of
 
 Graph = CompiledStateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]
 
@@ -64,7 +65,8 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             fixed=self.fixed_options,
         )
         self._codec = StateCodec(self.checkpoint_types)
-        self.graph: Graph = _compiled(self.build_graph())
+        store = RunStore(lambda: self.memory(current_run().input))
+        self.graph: Graph = _compiled(self.build_graph(), store)
 
     @abstractmethod
     def build_graph(self) -> StateGraph[Any, Any, Any, Any] | Graph:
@@ -217,13 +219,13 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
         return [SystemMessage(system), *kept] if system else kept
 
 
-def _compiled(graph: StateGraph[Any, Any, Any, Any] | Graph) -> Graph:
+def _compiled(graph: StateGraph[Any, Any, Any, Any] | Graph, store: RunStore) -> Graph:
     if isinstance(graph, StateGraph):
-        return graph.compile()
-    if graph.checkpointer:
-        # A conversation is in the run's input, and the steps of durable runs are kept elsewhere.
-        graph = copy(graph)
-        graph.checkpointer = None
+        return graph.compile(store=store)
+    graph = copy(graph)
+    graph.store = graph.store or store
+    # A conversation is in the run's input, and the steps of durable runs are kept elsewhere.
+    graph.checkpointer = None
     return graph
 
 
