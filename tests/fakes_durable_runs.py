@@ -1,5 +1,6 @@
 """Durable runs, in memory."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -32,6 +33,9 @@ class MemoryDurableRunRepository(DurableRunRepository):
         if found is None:
             raise RunNotFound(id)
         return found
+
+    async def some(self, ids: Collection[RunId]) -> Mapping[RunId, DurableRun]:
+        return {run.id: run for run in self._visible() if run.id in ids}
 
     async def queued(self) -> int:
         mine = self._transaction.mine

@@ -453,8 +453,15 @@ class Container(containers.DeclarativeContainer):
         signals=run_signals,
         now=clock,
     )
+    webhook_secrets = providers.Singleton(WebhookSecrets, vault)
+    webhook_sender = providers.Singleton(EgressWebhookSender, egress)
     start_run = providers.Factory(
-        durable.StartRunHandler, execute=execute_agent, desk=run_desk, now=clock
+        durable.StartRunHandler,
+        execute=execute_agent,
+        desk=run_desk,
+        secrets=webhook_secrets,
+        sender=webhook_sender,
+        now=clock,
     )
     cancel_run = providers.Factory(durable.CancelRunHandler, uow=uow, desk=run_desk)
     retry_run = providers.Factory(durable.RetryRunHandler, uow=uow, desk=run_desk, now=clock)
@@ -546,8 +553,6 @@ class Container(containers.DeclarativeContainer):
     )
     provider_queries = providers.Factory(ProviderQueries, uow=uow, vetting=vetting, models=models)
 
-    webhook_secrets = providers.Singleton(WebhookSecrets, vault)
-    webhook_sender = providers.Singleton(EgressWebhookSender, egress)
     courier = providers.Singleton(
         Courier,
         queue=providers.Singleton(SqlDeliveryQueue, engine),

@@ -68,7 +68,7 @@ def log() -> LossyLog:
 @pytest.fixture
 def attempt(log: LossyLog) -> Attempt:
     uow = partial(memory_unit_of_work, MemoryStore(), Published())
-    endings = Endings(uow, cast(RuleBook, None), lambda: NOW, lambda _: None)
+    endings = Endings(uow, cast(RuleBook, None), lambda: NOW, LocalSignals())
     durability = Durability(attempt=1, calls=cast(CallLog, None))
     return Attempt(RunLogs(uow, log, LocalSignals()), endings, RUN, (), durability)
 

@@ -23,6 +23,9 @@ class DurableRunRepository(Protocol):
     async def get(self, id: RunId) -> DurableRun:
         """Raises RunNotFound."""
 
+    async def some(self, ids: Collection[RunId]) -> Mapping[RunId, DurableRun]:
+        """Those of them that are durable."""
+
     async def queued(self) -> int:
         """How many of the owner's own wait to be begun."""
 

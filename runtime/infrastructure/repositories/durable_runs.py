@@ -1,7 +1,7 @@
 """Durable runs: their rows, and the queue that these are."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from time import time
@@ -116,6 +116,10 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
         if row is None:
             raise RunNotFound(id)
         return to_durable_run(row)
+
+    async def some(self, ids: Collection[RunId]) -> Mapping[RunId, DurableRun]:
+        query = select(durable_runs).where(_c.id.in_(ids), *self._visible(durable_runs))
+        return {row.id: to_durable_run(row) for row in await self._execute(query)}
 
     async def queued(self) -> int:
         query = select(func.count()).where(
