@@ -22,6 +22,7 @@ from runtime.domain.value_objects.answers import Answer
 from runtime.domain.value_objects.chat import Message
 from runtime.templates.config import StrictConfig, fixed_options, plain_json, problems_of
 from runtime.templates.forms import sections_of
+from runtime.templates.scope import current_run
 
 C = TypeVar("C", bound=BaseModel, default=Any)
 
@@ -185,9 +186,11 @@ class BaseAgentTemplate(ABC, Generic[C]):
     async def aclose(self) -> None:
         """Release what the instance holds; called once, after its last run."""
 
-    def memory(self, input: RunInput) -> RunMemory:
-        """What is known from earlier runs of this agent's with this user."""
-        return self.services.memories.of(input, self.agent, shares=self.shares_memory)
+    def memory(self, input: RunInput | None = None) -> RunMemory:
+        """What is known from earlier runs of this agent's with the user of `input`, which the
+        nodes of a graph need not name. Raises ExecutionFailed outside of a run."""
+        run = input or current_run().input
+        return self.services.memories.of(run, self.agent, shares=self.shares_memory)
 
     def call_model(
         self, messages: Sequence[Message], input: RunInput

@@ -1,5 +1,6 @@
 """`/v1/memories`, and agents that know again in one run what they were told in another."""
 
+import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -14,35 +15,7 @@ from tests.e2e.server import Json, Served, serving
 from tests.upstream import FakeUpstream
 
 SECRET = "a-secret-that-only-the-tests-know-of"
-NOTEBOOK = '''\
-from typing import Any
-
-from langchain_core.messages import AIMessage
-from langgraph.graph import START, MessagesState, StateGraph
-
-from runtime.templates.langgraph import LangGraphTemplate
-from runtime.templates.scope import current_run
-
-
-class Notebook(LangGraphTemplate):
-    """Keeps what it is told, and answers questions from it."""
-
-    template_id, template_name, template_version = "notebook", "Notebook", "1.0.0"
-
-    def build_graph(self) -> StateGraph[MessagesState]:
-        return StateGraph(MessagesState).add_node(self.note).add_edge(START, "note")
-
-    async def note(self, state: MessagesState) -> dict[str, Any]:
-        said = state["messages"][-1].text
-        memory = self.memory(current_run().input)
-        if said.endswith("?"):
-            found = await memory.search(said, limit=1)
-            answer = found[0].fact.text if found else "I don't know."
-        else:
-            await memory.remember(said)
-            answer = "Noted."
-        return {"messages": [AIMessage(answer)]}
-'''
+NOTEBOOK = Path(__file__).parents[2] / "examples/notebook.py"
 
 
 @dataclass
@@ -82,7 +55,7 @@ class World:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     folder = tmp_path / "templates"
     folder.mkdir()
-    (folder / "notebook.py").write_text(NOTEBOOK)
+    shutil.copy(NOTEBOOK, folder)
     async with (
         FakeUpstream() as upstream,
         serving(
@@ -117,7 +90,7 @@ async def published(world: World, **body: object) -> str:
 async def test_what_is_told_in_one_run_is_known_in_another_after_a_restart(tmp_path: Path) -> None:
     folder = tmp_path / "templates"
     folder.mkdir()
-    (folder / "notebook.py").write_text(NOTEBOOK)
+    shutil.copy(NOTEBOOK, folder)
     async with serving(tmp_path, template_dirs=[folder]) as runtime:
         await runtime.publish(name="Notebook", template_id="notebook")
         for text in ("My cat is called Rex", "我最喜欢的茶是龙井"):

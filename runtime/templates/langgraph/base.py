@@ -30,7 +30,7 @@ from runtime.templates.langgraph.chat_model import RuntimeChatModel
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
 from runtime.templates.langgraph.store import RunStore
 from runtime.templates.langgraph.summary import with_summary
-from runtime.templates.scope import CURRENT, RunScope, current_run, events_of
+from runtime.templates.scope import CURRENT, RunScope, events_of
 
 Graph = CompiledStateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]
 
@@ -60,8 +60,7 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             name_of_model=agent.spec.model,
             fixed=self.fixed_options,
         )
-        store = RunStore(lambda: self.memory(current_run().input))
-        self.graph: Graph = _compiled(self.build_graph(), store)
+        self.graph: Graph = _compiled(self.build_graph(), RunStore(self.memory))
 
     @abstractmethod
     def build_graph(self) -> StateGraph[Any, Any, Any, Any] | Graph:
