@@ -32,7 +32,7 @@ from runtime.domain.services.models import (
     ProviderHealth,
 )
 from runtime.domain.services.monitor import UNWATCHED, Monitor
-from runtime.domain.services.tools import ToolOutcome, ToolService
+from runtime.domain.services.tools import ToolOutcome, ToolService, ToolTraits
 from runtime.domain.value_objects.agents import AgentSpec, Slug, TemplateRef
 from runtime.domain.value_objects.chat import (
     ChatRole,
@@ -149,6 +149,7 @@ class ScriptedTools(ToolService):
 
     def __init__(self, **results: str | Exception | asyncio.Event) -> None:
         self.results = results
+        self.said_of: dict[str, ToolTraits] = {}
         self.called: list[tuple[str, str]] = []
 
     def names(self) -> Sequence[str]:
@@ -159,6 +160,12 @@ class ScriptedTools(ToolService):
             if name not in self.results:
                 raise InvalidValue(f"There is no tool '{name}'.", param="tools")
         return [ToolSpec(name, f"Does {name}.", {"type": "object"}) for name in granted]
+
+    def traits(self, name: str) -> ToolTraits:
+        return self.said_of.get(name, ToolTraits())
+
+    def problem(self, name: str, arguments: str) -> str | None:
+        return None
 
     async def call(self, name: str, arguments: str) -> ToolOutcome:
         self.called.append((name, arguments))

@@ -13,16 +13,18 @@ from typing_extensions import TypeVar
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import FieldProblem, InvalidConfig
 from runtime.domain.events.runs import RunEvent
+from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.services.executor import Emit, RunInput
 from runtime.domain.services.memories import MemoryService, RunMemory
 from runtime.domain.services.models import ModelCall, ModelEvent, ModelService
 from runtime.domain.services.templates import FormSection
-from runtime.domain.services.tools import ToolService
+from runtime.domain.services.tools import ToolOutcome, ToolService
 from runtime.domain.value_objects.answers import Answer
-from runtime.domain.value_objects.chat import Message
+from runtime.domain.value_objects.chat import Message, ToolCall
 from runtime.templates.config import StrictConfig, fixed_options, plain_json, problems_of
 from runtime.templates.forms import sections_of
-from runtime.templates.scope import current_run
+from runtime.templates.scope import CURRENT, RunScope, current_run
+from runtime.templates.tools import call_tool
 
 C = TypeVar("C", bound=BaseModel, default=Any)
 
@@ -40,6 +42,8 @@ class Services:
     memories: MemoryService
     config_of: Callable[[Agent], Mapping[str, object]] = _stored_config
     """An agent's configuration with its secrets, which `agent.spec.config` has masked."""
+    checkpoints: CheckpointStore | None = None
+    """Where the steps of durable runs are kept; without it such runs begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +178,13 @@ class BaseAgentTemplate(ABC, Generic[C]):
         return Answer.of(events)
 
     async def run(self, input: RunInput, emit: Emit) -> None:
-        async with aclosing(self.stream_execute(input)) as events:
-            async for event in events:
-                await emit(event)
+        token = CURRENT.set(RunScope(input, emit))
+        try:
+            async with aclosing(self.stream_execute(input)) as events:
+                async for event in events:
+                    await emit(event)
+        finally:
+            CURRENT.reset(token)
 
     def obeys(self, response_format: Mapping[str, object]) -> bool:
         """Whether all that the agent says comes from a model that keeps to the format by itself:
@@ -191,6 +199,15 @@ class BaseAgentTemplate(ABC, Generic[C]):
         nodes of a graph need not name. Raises ExecutionFailed outside of a run."""
         run = input or current_run().input
         return self.services.memories.of(run, self.agent, shares=self.shares_memory)
+
+    async def call_tool(self, call: ToolCall, *, timeout_s: float = 30) -> ToolOutcome:
+        """Call a tool that the configuration grants; the run's events tell of it.
+
+        A tool that fails, or takes longer than `timeout_s` or its own limit, is an outcome. A
+        durable run makes each call once: see docs/tools.md. `stream_execute` lets through what
+        this raises.
+        """
+        return await call_tool(self.services.tools, call, timeout_s)
 
     def call_model(
         self, messages: Sequence[Message], input: RunInput

@@ -7,12 +7,15 @@ DomainError
 │   ├── InvalidReference         `model` is not in any accepted form
 │   ├── InvalidJsonSchema        `response_format` asks for what is no usable JSON Schema
 │   ├── UpstreamRefused          the model's provider finds the request wrong
+│   ├── InvalidCron              a cron expression that can't be read, or is never due
+│   ├── UnknownTimezone
 │   ├── UnsupportedParameter     the agent can't honour a parameter of the call
 │   ├── FixedParameter           the agent's configuration fixes a parameter of the call
 │   ├── PreviousResponseNotFound `previous_response_id` leads to one that is not there
 │   └── NotInBackground          only a background response goes on without its caller
 ├── Unprocessable        well-formed, but does not fit
 │   ├── InvalidConfig            the template refuses the configuration
+│   ├── ArgumentsRefused         what a tool is to be called with does not fit its schema
 │   └── IdempotencyKeyReused     the key of another request
 ├── Unauthenticated      the caller is not known
 ├── Forbidden            the caller is known and may not
@@ -20,9 +23,10 @@ DomainError
 │   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
-│   ├── StreamNotFound · CheckpointNotFound
+│   ├── StreamNotFound · CheckpointNotFound · ApprovalNotFound · ScheduleNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
+│   ├── WebhookNotFound · DeliveryNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
@@ -37,8 +41,11 @@ DomainError
 │   ├── ResponseInProgress       it has not ended yet
 │   ├── MemoryExists · MemoryFull
 │   ├── RequestIdInUse · EventsGone
+│   ├── ApprovalIsDecided · ApprovalChanged · RunNotWaiting
 │   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
 │   ├── RunNotDurable            it left nothing to go on from
+│   ├── TooManyWebhooks
+│   ├── TooManySchedules         somebody has as many as an operator allows
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
@@ -136,7 +143,11 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
+    ApprovalChanged,
+    ApprovalIsDecided,
     ApprovalNeedsDurableRun,
+    ApprovalNotFound,
+    ArgumentsRefused,
     CheckpointNotFound,
     DatabaseUnavailable,
     DeadlineExceeded,
@@ -148,6 +159,7 @@ from runtime.domain.errors.runs import (
     RunNotDurable,
     RunNotEnded,
     RunNotFound,
+    RunNotWaiting,
     RunTimeout,
     Saturated,
     SecretUnreadable,
@@ -157,6 +169,12 @@ from runtime.domain.errors.runs import (
     StreamNotFound,
     TokenKeysUnavailable,
     TooManyQueuedRuns,
+)
+from runtime.domain.errors.schedules import (
+    InvalidCron,
+    ScheduleNotFound,
+    TooManySchedules,
+    UnknownTimezone,
 )
 from runtime.domain.errors.upstream import (
     InvalidStructuredOutput,
@@ -169,12 +187,17 @@ from runtime.domain.errors.upstream import (
     UpstreamRefused,
     UpstreamTimeout,
 )
+from runtime.domain.errors.webhooks import DeliveryNotFound, TooManyWebhooks, WebhookNotFound
 
 __all__ = [
     "AgentExists",
     "AgentNotFound",
     "AnswerNotKept",
+    "ApprovalChanged",
+    "ApprovalIsDecided",
     "ApprovalNeedsDurableRun",
+    "ApprovalNotFound",
+    "ArgumentsRefused",
     "BudgetExhausted",
     "CheckpointNotFound",
     "CircuitOpen",
@@ -184,6 +207,7 @@ __all__ = [
     "ConversationNotFound",
     "DatabaseUnavailable",
     "DeadlineExceeded",
+    "DeliveryNotFound",
     "DomainError",
     "Draining",
     "EgressRefused",
@@ -197,6 +221,7 @@ __all__ = [
     "IdempotencyKeyReused",
     "Invalid",
     "InvalidConfig",
+    "InvalidCron",
     "InvalidFrame",
     "InvalidJsonSchema",
     "InvalidReference",
@@ -234,8 +259,10 @@ __all__ = [
     "RunNotDurable",
     "RunNotEnded",
     "RunNotFound",
+    "RunNotWaiting",
     "RunTimeout",
     "Saturated",
+    "ScheduleNotFound",
     "SchemaVersionMismatch",
     "SecretUnreadable",
     "SessionBusy",
@@ -247,9 +274,12 @@ __all__ = [
     "TemplateNotFound",
     "TokenKeysUnavailable",
     "TooManyQueuedRuns",
+    "TooManySchedules",
+    "TooManyWebhooks",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",
+    "UnknownTimezone",
     "Unprocessable",
     "UnsupportedParameter",
     "UpstreamAuthFailed",
@@ -260,4 +290,5 @@ __all__ = [
     "UpstreamRefused",
     "UpstreamTimeout",
     "VersionExists",
+    "WebhookNotFound",
 ]
