@@ -25,7 +25,8 @@ router = APIRouter(
     prefix="/v1/memories", tags=["Memories"], route_class=StrictRoute, responses=PLATFORM_ERRORS
 )
 EXAMPLE: dict[str, Any] = {"text": "Prefers short answers.", "key": "style", "tags": ["habit"]}
-MAX_AGENT = 512
+MAX_AGENT = 128
+MAX_QUERY = 500
 HUNDRED_YEARS_S = 100 * 365 * 24 * 3_600
 
 OfUser = Annotated[
@@ -179,7 +180,7 @@ async def list_memories(
     caller: Caller,
     queries: Queries,
     query: Annotated[
-        str | None, Query(max_length=MAX_TEXT, description="Words; what fits best comes first.")
+        str | None, Query(max_length=MAX_QUERY, description="Words; what fits best comes first.")
     ] = None,
     agent: Annotated[
         str | None, Query(max_length=MAX_AGENT, description="As in `model`: what it knows.")
