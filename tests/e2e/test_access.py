@@ -492,6 +492,25 @@ MATRIX = [
     Row(f"DELETE {MEMORY}", "memory", "404 404 200 404 200 404"),
     Row(f"DELETE {MEMORY}", "shared memory", "403 200 200 403 200 404"),
     Row(f"DELETE {MEMORIES}", "none", EVERYBODY, query={"all": "true"}),
+    Row(
+        f"DELETE {MEMORIES}",
+        "memory",
+        "403 403 200 403 200 200",
+        query={"all": "true", "user_id": "ann"},
+    ),
+    Row(
+        f"GET {MEMORIES}",
+        "memory",
+        "403 403 200 403 200 200",
+        query={**FACTS, "user_id": "ann"},
+        lists="owner admin",
+    ),
+    Row(
+        f"POST {MEMORIES}",
+        "none",
+        "403 403 201 403 201 201",
+        body=lambda _: {"text": "Tea.", "user_id": "ann"},
+    ),
     Row("GET /v1/templates", "none", EVERYBODY),
     Row("GET /v1/templates/{template_id}", "none", EVERYBODY, path="/v1/templates/react-agent"),
     Row(
