@@ -10,14 +10,18 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
+from runtime.domain.entities.approvals import Approval
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.completions import ChatCompletion
+from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.feedback import Feedback
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
+from runtime.domain.entities.memories import Fact
 from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
+from runtime.domain.entities.schedules import Schedule, ScheduleTick
 from runtime.domain.entities.sessions import Session
 from runtime.domain.entities.webhooks import Webhook
 from runtime.domain.errors import (
@@ -37,14 +41,18 @@ from runtime.domain.repositories.agents import (
     AgentLineRepository,
     AgentRepository,
 )
+from runtime.domain.repositories.approvals import ApprovalRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
+from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
+from runtime.domain.repositories.schedules import ScheduleRepository
 from runtime.domain.repositories.sessions import (
     Addition,
     Operation,
@@ -55,19 +63,23 @@ from runtime.domain.repositories.sessions import (
     SessionRepository,
     TakeSession,
 )
+from runtime.domain.repositories.tool_calls import ToolCallRepository
 from runtime.domain.repositories.webhooks import WebhookRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import (
     AgentId,
+    ApprovalId,
     AuditId,
     CompletionId,
     ItemId,
     KeyId,
     LineId,
+    MemoryId,
     ResponseId,
     RunId,
+    ScheduleId,
     SessionId,
     WebhookId,
 )
@@ -79,7 +91,10 @@ from runtime.infrastructure.repositories.agents import folded
 from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
+from runtime.infrastructure.repositories.runs import run_position
+from tests.fakes_approvals import MemoryApprovalRepository
 from tests.fakes_completions import Kept, MemoryCompletionRepository
+from tests.fakes_durable_runs import MemoryDurableRunRepository
 from tests.fakes_feedback import MemoryFeedbackRepository, Opinion
 from tests.fakes_limits import (
     MemoryLimitRepository,
@@ -87,12 +102,15 @@ from tests.fakes_limits import (
     MemoryUsageRepository,
     add_usage,
 )
+from tests.fakes_memories import MemoryFactRepository
 from tests.fakes_providers import MemoryProviderRepository
 from tests.fakes_responses import (
     LoggedEvent,
     MemoryResponseRepository,
     MemoryRunEventRepository,
 )
+from tests.fakes_schedules import MemoryScheduleRepository
+from tests.fakes_tools import Called, MemoryToolCallRepository
 from tests.fakes_webhooks import MemoryWebhookRepository, Outbox, Queued
 
 T = TypeVar("T")
@@ -107,18 +125,24 @@ class Tables:
     agents: dict[AgentId, Agent] = field(default_factory=dict)
     audit: dict[AuditId, AuditEntry] = field(default_factory=dict)
     runs: dict[RunId, Run] = field(default_factory=dict)
+    durable: dict[RunId, DurableRun] = field(default_factory=dict)
     keys: dict[KeyId, ApiKey] = field(default_factory=dict)
     sessions: dict[SessionId, Session] = field(default_factory=dict)
     session_items: dict[tuple[SessionId, int], Item] = field(default_factory=dict)
     holds: dict[SessionId, tuple[str, float]] = field(default_factory=dict)
     completions: dict[CompletionId, Kept] = field(default_factory=dict)
     feedback: dict[Opinion, Feedback] = field(default_factory=dict)
-    responses: dict[ResponseId, tuple[Response, datetime | None]] = field(default_factory=dict)
+    responses: dict[ResponseId, Response] = field(default_factory=dict)
     run_events: dict[tuple[RunId, int], LoggedEvent] = field(default_factory=dict)
     limits: dict[Subject, LimitRule] = field(default_factory=dict)
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
+    schedules: dict[ScheduleId, Schedule] = field(default_factory=dict)
+    ticks: dict[RunId, ScheduleTick] = field(default_factory=dict)
+    tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
+    memories: dict[MemoryId, Fact] = field(default_factory=dict)
+    approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
     webhooks: dict[WebhookId, Webhook] = field(default_factory=dict)
     webhook_deliveries: dict[str, Queued] = field(default_factory=dict)
 
@@ -157,12 +181,17 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
+        | Run
+        | DurableRun
         | ChatCompletion
         | Response
         | Provider
-        | Webhook,
+        | Webhook
+        | Schedule
+        | ScheduleTick,
     ) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
@@ -173,14 +202,18 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
         | Run
+        | DurableRun
         | Session
         | ChatCompletion
         | Response
         | Provider
-        | Webhook,
+        | Webhook
+        | Schedule
+        | ScheduleTick,
     ) -> bool:
         return row.owner_id == self.scope.user_id
 
@@ -376,17 +409,32 @@ class MemoryRunRepository(RunRepository):
                 return run
         raise RunNotFound(id)
 
-    async def page(self, where: RunFilter, *, limit: int, after: str | None) -> Page[Run]:
+    async def page(
+        self, where: RunFilter, *, limit: int, after: str | None
+    ) -> Page[Run | DurableRun]:
+        tables, scope = self._transaction.tables, self._transaction.scope
+        durable = [
+            run
+            for run in self._transaction.ours(tables.durable.values())
+            if not run.status.final and (scope.administers or self._transaction.mine(run))
+        ]
+        every: list[Run | DurableRun] = [*self._runs(), *durable]
         found = [
             run
-            for run in self._runs()
+            for run in every
             if where.agent_id in (None, run.agent_id)
             and where.status in (None, run.status)
-            and where.session_id in (None, run.session_id)
+            and where.session_id in (None, _session(run))
         ]
-        return _page(
-            Cursors("runs"), found, limit, after, lambda run: Position(run.started_at, run.id)
-        )
+        return _page(Cursors("runs"), found, limit, after, run_position)
+
+    async def record(self, run: Run) -> None:
+        self._transaction.own(run)
+        tables = await self._transaction.writing()
+        if run.id not in tables.runs:
+            row = replace(_checked(run), metadata=_json_copy(run.metadata))
+            add_usage(tables, used_by([row]))
+            tables.runs[run.id] = row
 
     async def totals(self) -> RunTotals:
         runs = self._runs()
@@ -398,6 +446,10 @@ class MemoryRunRepository(RunRepository):
         runs = self._transaction.ours(self._transaction.tables.runs.values())
         administers, mine = self._transaction.scope.administers, self._transaction.mine
         return [run for run in runs if administers or mine(run)]
+
+
+def _session(run: Run | DurableRun) -> str | None:
+    return run.session_id if isinstance(run, Run) else run.order.session
 
 
 class MemoryApiKeyRepository(ApiKeyRepository):
@@ -514,7 +566,10 @@ class MemorySessionRepository(SessionRepository):
     async def hold(self, key: SessionKey, holder: str, for_s: float) -> Session | None:
         tables = await self._transaction.writing()
         session = await self.find(key)
-        if session is None or tables.holds.get(session.id, ("", 0.0))[1] > monotonic():
+        if session is None:
+            return None
+        held_by, until = tables.holds.get(session.id, ("", 0.0))
+        if until > monotonic() and held_by != holder:
             return None
         tables.holds[session.id] = (holder, monotonic() + for_s)
         return session
@@ -680,6 +735,8 @@ class MemoryUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
+        self.schedules: ScheduleRepository = MemoryScheduleRepository(transaction)
+        self.durable: DurableRunRepository = MemoryDurableRunRepository(transaction)
         self.sessions: SessionRepository = MemorySessionRepository(transaction)
         self.feedback: FeedbackRepository = MemoryFeedbackRepository(transaction)
         self.completions: CompletionRepository = MemoryCompletionRepository(transaction)
@@ -689,6 +746,9 @@ class MemoryUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = MemoryPriceRepository(transaction)
         self.usage: UsageRepository = MemoryUsageRepository(transaction)
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
+        self.tool_calls: ToolCallRepository = MemoryToolCallRepository(transaction)
+        self.memories: FactRepository = MemoryFactRepository(transaction)
+        self.approvals: ApprovalRepository = MemoryApprovalRepository(transaction)
         self.webhooks: WebhookRepository = MemoryWebhookRepository(transaction)
 
     async def commit(self) -> None:

@@ -52,6 +52,7 @@ def upgrade() -> None:
         "workers",
         sa.Column("id", words, nullable=False),
         sa.Column("beat_at", sa.Double, nullable=False),
+        sa.Column("process", words, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_workers"),
     )
     op.create_table(
@@ -83,6 +84,8 @@ def upgrade() -> None:
         sa.Column("tool", words, nullable=False),
         sa.Column("arguments", sa.Text, nullable=False),
         sa.Column("value", sa.Text, nullable=False),
+        sa.Column("call_id", words, nullable=False),
+        sa.Column("approver", words, nullable=False),
         sa.Column("requested_at", time, nullable=False),
         sa.Column("decision", words),
         sa.Column("decided_by", words),
@@ -91,4 +94,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_approvals"),
         sa.UniqueConstraint("run_id", "key", name="uq_approvals_run_id_key"),
     )
+    op.create_index(
+        "ix_approvals_project_id_requested_at_id", "approvals", ["project_id", "requested_at", "id"]
+    )
     op.add_column("run_events", sa.Column("attempt", sa.BigInteger))
+    # PostgreSQL has NOTIFY.
+    if op.get_bind().dialect.name == "sqlite":
+        op.create_table(
+            "run_signals",
+            sa.Column("id", sa.Integer, nullable=False),
+            sa.Column("sender", words, nullable=False),
+            sa.Column("payload", sa.Text, nullable=False),
+            sa.PrimaryKeyConstraint("id", name="pk_run_signals"),
+        )

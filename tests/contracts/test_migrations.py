@@ -22,17 +22,21 @@ from runtime.infrastructure.database import (
 )
 from runtime.infrastructure.repositories import (
     agents,
+    approvals,
     audit,
     completions,
     feedback,
     idempotency,
     keys,
     limits,
+    memories,
     providers,
     responses,
     run_events,
     runs,
+    schedules,
     sessions,
+    tool_ledger,
     webhook_deliveries,
     webhooks,
 )
@@ -57,13 +61,19 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    schedules.schedules,
+    schedules.schedule_ticks,
+    tool_ledger.tool_calls,
+    memories.memories,
+    memories.memory_words,
+    approvals.approvals,
     webhooks.webhooks,
     webhook_deliveries.webhook_deliveries,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""
-SHORT_LIVED = ("rate_windows", "rate_leases")
-"""On PostgreSQL alone, written by functions."""
+SHORT_LIVED = ("rate_windows", "rate_leases", "run_signals")
+"""Of one kind of database alone."""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -21,7 +21,7 @@ async def listed(
     while True:
         async with uow(ALL) as work:
             page = await work.runs.page(where or RunFilter(), limit=page_size, after=after)
-        runs += page.items
+        runs += [run for run in page.items if isinstance(run, Run)]
         after = page.next_cursor
         if after is None:
             return runs

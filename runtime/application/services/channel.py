@@ -28,8 +28,10 @@ class RunChannel:
             self._characters += len(event.text)
         self._readable.set()
 
-    def close(self, last: RunEvent) -> None:
-        self._events.append(last)
+    def close(self, last: RunEvent | None) -> None:
+        """None: the run pauses, and its reader gets no end."""
+        if last is not None:
+            self._events.append(last)
         self._closed = True
         self._readable.set()
 

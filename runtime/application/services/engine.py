@@ -12,6 +12,8 @@ from functools import partial
 from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.services.admission import Admission
 from runtime.application.services.channel import RunChannel
+from runtime.application.services.durable.part import DurablePart, Paused
+from runtime.application.services.durable.replay import Replay
 from runtime.application.services.execution import Execution
 from runtime.application.services.instances import InstanceCache, Lease
 from runtime.application.services.journal import RunJournal
@@ -24,6 +26,7 @@ from runtime.application.services.structured_output import ShapedRun, Structured
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run
 from runtime.domain.errors import (
+    DatabaseUnavailable,
     DomainError,
     ExecutionFailed,
     FixedParameter,
@@ -35,18 +38,21 @@ from runtime.domain.events.runs import (
     RunCompleted,
     RunEvent,
     RunFailed,
+    RunResumed,
     RunStarted,
 )
+from runtime.domain.services.durability import AttemptLost, HandedOver, RunSuspended
 from runtime.domain.services.executor import AgentInstance, RunInput
 from runtime.domain.services.metering import METER
 from runtime.domain.services.monitor import UNWATCHED, Monitor
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.chat import FinishReason, GenerationOptions, estimated_tokens
 from runtime.domain.value_objects.ids import RunId, new_run_id
+from runtime.domain.value_objects.run_logs import effective
 
 logger = logging.getLogger(__name__)
 
-End = RunCompleted | RunFailed | RunCancelled
+End = RunCompleted | RunFailed | RunCancelled | Paused
 
 
 class ActiveRun:
@@ -61,9 +67,12 @@ class ActiveRun:
         keepers: Sequence[RunKeeper],
         shaped: ShapedRun | None,
         grant: Grant | None,
+        part: DurablePart | None = None,
     ) -> None:
-        self.id: RunId = new_run_id()
+        self.id: RunId = part.id if part else new_run_id()
+        self._part = part
         self.channel = RunChannel()
+        self._put = part.put if part else self.channel.put
         context = copy_context()
         self._watch = context.run(engine.monitor.run, self.id, agent)
         price_of = engine.quotas.price_of(agent.project_id) if engine.quotas else unpriced
@@ -88,10 +97,12 @@ class ActiveRun:
             stream=command.stream,
             metadata=command.metadata,
             recall=command.recall,
+            durable=part.durability if part else None,
         )
         self._finish_reason: FinishReason = "stop"
         self._keepers = keepers
-        self._events: list[RunEvent] = []
+        self._events: list[RunEvent] = list(part.before) if part else []
+        self.journal.recall(self._events)
         self.record: Run | None = None
         self.task = asyncio.create_task(self._run(), name=self.id, context=context)
         self.task.add_done_callback(self._ended, context=context)
@@ -113,7 +124,7 @@ class ActiveRun:
         self.journal.see(event)
         if self._keepers:
             self._events.append(event)
-        await self.channel.put(event)
+        await self._put(event)
 
     def _ended(self, task: asyncio.Task[End]) -> None:
         """A callback, because a task that is cancelled before its first step never runs."""
@@ -122,7 +133,11 @@ class ActiveRun:
             self.task.add_done_callback(self._ended)
             return
         end = self._cut_short() if task.cancelled() else task.result()
-        self._engine.ended(self)
+        self._engine.ended(self, admitted=self._part is None)
+        if isinstance(end, Paused):
+            self._watch.ended(self.journal.record(end))
+            self.channel.close(None)
+            return
         if self.record is None:
             self.record = self.journal.record(end)
             self._engine.recorder.add(self.record)
@@ -130,7 +145,9 @@ class ActiveRun:
         self.channel.close(end)
 
     def _cut_short(self) -> End:
-        return RunFailed(self._stopped_by) if self._stopped_by else RunCancelled()
+        if self._stopped_by:
+            return RunFailed(self._stopped_by)
+        return Paused("handed_over") if self._part else RunCancelled()
 
     async def _run(self) -> End:
         end = await self._execute()
@@ -149,21 +166,41 @@ class ActiveRun:
     async def _settled(self, end: End) -> End:
         """A caller who asks again at once finds the place free and the tokens counted."""
         if self._keepers:
-            end = await self._keep(end)
-        if self._grant:
+            end = await (self._pause(end) if isinstance(end, Paused) else self._keep(end))
+        if self._grant and isinstance(end, Paused):
+            await self._settle_grant(self.journal.usage.total_tokens)
+        elif self._grant:
             self.record = self.journal.record(end)
             await self._engine.recorder.write(self.record, now=bool(self._grant.purses))
             self._meter.settle(self.record)
-            try:
-                await self._grant.settle(self.record.usage.total_tokens)
-            # The reader waits for the end; a place that is not given back frees itself.
-            except Exception:
-                logger.exception("run %s ended, but its limits were not settled", self.id)
+            await self._settle_grant(self.record.usage.total_tokens)
         return end
+
+    async def _settle_grant(self, tokens: int) -> None:
+        assert self._grant
+        try:
+            await self._grant.settle(tokens - self.journal.recalled.total_tokens)
+        # The reader waits for the end; a place that is not given back frees itself.
+        except Exception:
+            logger.exception("run %s ended, but its limits were not settled", self.id)
+
+    async def _pause(self, pause: Paused) -> End:
+        assert self._part
+        try:
+            return await self._part.pause(pause)
+        # Whoever looks after runs that stand still takes it up again.
+        except Exception:
+            logger.exception("run %s pauses, but that could not be written", self.id)
+            return pause
+        finally:
+            await released(self._keepers)
 
     async def _keep(self, end: End) -> End:
         try:
-            await self._write(self.journal.record(end))
+            write = partial(self._write, self.journal.record(end))
+            await (self._part.patiently(write) if self._part else write())
+        except AttemptLost:
+            return Paused("lost")
         except DomainError as error:
             return RunFailed(error)
         except Exception:
@@ -174,25 +211,33 @@ class ActiveRun:
         return end
 
     async def _write(self, run: Run) -> None:
-        first = self._keepers[0]
+        first, events = self._keepers[0], effective(self._events)
         if len(self._keepers) == 1 and isinstance(first, LoneKeeper):
-            await first.keep_alone(run, self._events)
+            await first.keep_alone(run, events)
             return
         async with self._engine.uow(self.caller.scope) as work:
             for keeper in self._keepers:
-                await keeper.keep(work, run, self._events)
+                await keeper.keep(work, run, events)
             await work.commit()
 
     async def _execute(self) -> End:
         limit_s = self._engine.run_timeout_s
         timer = asyncio.timeout(limit_s)
         try:
-            await self.channel.put(RunStarted(self.id))
+            await self._put(self._first_event())
             async with timer:
-                await self._runner.run(self._input, self._emit)
+                await self._run_instance()
         except asyncio.CancelledError:
             return self._cut_short()
+        except RunSuspended as suspended:
+            return Paused("suspended", suspended.requests)
+        except HandedOver:
+            return Paused("handed_over")
+        except AttemptLost:
+            return Paused("lost")
         except DomainError as error:
+            if self._part and isinstance(error, DatabaseUnavailable):
+                return Paused("later")
             return RunFailed(error)
         # A template's code may raise anything; the caller gets a typed error, the log the cause.
         except Exception:
@@ -205,6 +250,18 @@ class ActiveRun:
                 )
             )
         return RunCompleted(self._finish_reason, self.journal.usage)
+
+    def _first_event(self) -> RunEvent:
+        resumes = self._part and self._part.before
+        return RunResumed(self._part.attempt) if self._part and resumes else RunStarted(self.id)
+
+    async def _run_instance(self) -> None:
+        if not (self._part and self._part.before):
+            await self._runner.run(self._input, self._emit)
+            return
+        replay = Replay(self._part.before, self._part.durability, self._emit)
+        await self._runner.run(self._input, replay.emit)
+        await replay.close()
 
 
 @dataclass
@@ -221,46 +278,75 @@ class Engine:
     active: set[ActiveRun] = field(default_factory=set)
 
     async def start(
-        self, agent: Agent, command: ExecuteAgent, keepers: Sequence[RunKeeper] = ()
+        self,
+        agent: Agent,
+        command: ExecuteAgent,
+        keepers: Sequence[RunKeeper] = (),
+        part: DurablePart | None = None,
     ) -> Execution:
-        """The keepers are every choice's; they are released here too when no run starts.
+        """The keepers are every choice's; they are released here too when no run starts. `part`:
+        an attempt of a durable run, which has a place already.
 
         Raises Saturated, RateLimited, Draining, UnsupportedParameter, FixedParameter,
         InvalidJsonSchema, what `Quotas.admit` and what building an instance raises.
         """
         try:
-            return await self._start(agent, command, keepers)
+            return await self._start(agent, command, keepers, part)
         except BaseException as error:
             await released(keepers)
             if isinstance(error, DomainError):
                 self.monitor.refused(agent, error)
             raise
 
+    async def check(self, agent: Agent, command: ExecuteAgent) -> None:
+        """That a run which is to begin later can: raises what `start` raises for its options and
+        limits, and counts it as a request."""
+        if self.quotas:
+            tokens = partial(expected_tokens, command)
+            grant = await self.quotas.admit(command.caller, agent.line_id, tokens=tokens)
+            if grant:
+                await grant.settle(0)
+        lease = await self.instances.lease(agent)
+        try:
+            self._shaped(agent, command.options, lease.instance)
+        finally:
+            self.instances.release(lease)
+
     async def _start(
-        self, agent: Agent, command: ExecuteAgent, keepers: Sequence[RunKeeper]
+        self,
+        agent: Agent,
+        command: ExecuteAgent,
+        keepers: Sequence[RunKeeper],
+        part: DurablePart | None,
     ) -> Execution:
         caller = command.caller
-        self.admission.enter(agent, caller, command.choices)
+        if part is None:
+            self.admission.enter(agent, caller, command.choices)
         leases: list[Lease] = []
         grant: Grant | None = None
         try:
             if self.quotas:
                 estimate = partial(expected_tokens, command)
                 grant = await self.quotas.admit(
-                    caller, agent.line_id, tokens=estimate, runs=command.choices
+                    caller,
+                    agent.line_id,
+                    tokens=estimate,
+                    runs=command.choices,
+                    counted=part is not None,
                 )
             for _ in range(command.choices):
                 leases.append(await self.instances.lease(agent))
             shaped = [self._shaped(agent, command.options, lease.instance) for lease in leases]
         except BaseException:
-            self.admission.leave(agent, caller, command.choices)
+            if part is None:
+                self.admission.leave(agent, caller, command.choices)
             for lease in leases:
                 self.instances.release(lease)
             if grant:
                 await asyncio.shield(grant.settle(0, command.choices))
             raise
         runs = [
-            ActiveRun(self, agent, lease, command, keepers, each, grant)
+            ActiveRun(self, agent, lease, command, keepers, each, grant, part)
             for lease, each in zip(leases, shaped, strict=True)
         ]
         return Execution(agent, runs)
@@ -276,9 +362,10 @@ class Engine:
         for run in self.active:
             run.cancel()
 
-    def ended(self, run: ActiveRun) -> None:
+    def ended(self, run: ActiveRun, *, admitted: bool = True) -> None:
         self.active.discard(run)
-        self.admission.leave(run.agent, run.caller)
+        if admitted:
+            self.admission.leave(run.agent, run.caller)
         self.instances.release(run.lease)
 
 

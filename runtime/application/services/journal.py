@@ -1,9 +1,10 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
 from time import perf_counter
 
 from runtime.application.commands.runs import ExecuteAgent
+from runtime.application.services.durable.part import Paused
 from runtime.application.services.rulebook import PriceOf
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
@@ -51,12 +52,31 @@ class RunJournal:
         self._price_of = price_of
         self._cost: Decimal | None = Decimal(0)
         self.usage = NO_USAGE
+        self.recalled = NO_USAGE
+        """Of that, what earlier attempts used."""
         self.steps: list[StepRecord] = []
         self.tools: list[ToolRecord] = []
 
     @property
     def elapsed_ms(self) -> float:
         return (perf_counter() - self._since) * 1_000
+
+    def recall(self, events: Sequence[RunEvent]) -> None:
+        """What earlier attempts used and did."""
+        for event in events:
+            match event:
+                case UsageReported():
+                    self.usage += event.usage
+                    self._models[event.model] = None
+                    self._estimated |= event.estimated
+                    self._pay(event)
+                case StepFinished():
+                    self.steps.append(step_record(event))
+                case ToolReturned():
+                    self.tools.append(tool_record(event))
+                case _:
+                    pass
+        self.recalled = self.usage
 
     def see(self, event: RunEvent) -> None:
         if type(event) is TextDelta:
@@ -70,21 +90,19 @@ class RunJournal:
                 self._estimated |= event.estimated
                 self._pay(event)
             case StepFinished():
-                self.steps.append(
-                    StepRecord(event.name, event.status, event.duration_ms, event.attempts)
-                )
+                self.steps.append(step_record(event))
             case ToolCalled():
                 self._watch.tool_called(event.call_id, event.name)
             case ToolReturned():
                 self._watch.tool_returned(event.call_id, event.status)
-                self.tools.append(ToolRecord(event.name, event.status, event.duration_ms))
+                self.tools.append(tool_record(event))
             case _ if isinstance(event, OUTPUT) and self._first_token_ms is None:
                 self._first_token_ms = self.elapsed_ms
             case _:
                 pass
 
-    def record(self, end: RunCompleted | RunFailed | RunCancelled) -> Run:
-        status, finish, error = _outcome(end)
+    def record(self, end: RunCompleted | RunFailed | RunCancelled | Paused) -> Run:
+        status, finish, error = outcome(end)
         caller, session = self._command.caller, self._command.session
         return Run(
             id=self._id,
@@ -120,8 +138,16 @@ class RunJournal:
             self._cost += price.of(event.usage)
 
 
-def _outcome(
-    end: RunCompleted | RunFailed | RunCancelled,
+def step_record(event: StepFinished) -> StepRecord:
+    return StepRecord(event.name, event.status, event.duration_ms, event.attempts)
+
+
+def tool_record(event: ToolReturned) -> ToolRecord:
+    return ToolRecord(event.name, event.status, event.duration_ms)
+
+
+def outcome(
+    end: RunCompleted | RunFailed | RunCancelled | Paused,
 ) -> tuple[RunStatus, str | None, DomainError | None]:
     match end:
         case RunCompleted():
@@ -130,3 +156,6 @@ def _outcome(
             return RunStatus.FAILED, None, end.error
         case RunCancelled():
             return RunStatus.CANCELLED, None, None
+        case Paused():
+            waits = end.why == "suspended"
+            return RunStatus.WAITING if waits else RunStatus.QUEUED, None, None

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from weakref import WeakValueDictionary
 
@@ -117,8 +117,10 @@ class Quotas:
         *,
         tokens: Callable[[], int],
         runs: int = 1,
+        counted: bool = False,
     ) -> Grant | None:
-        """None where nothing is limited. `tokens` estimates what each run will use.
+        """None where nothing is limited. `tokens` estimates what each run will use. `counted`: as
+        a request it was counted before.
 
         Raises LimitReached, RequestTooLarge, BudgetExhausted, DatabaseUnavailable.
         """
@@ -128,6 +130,8 @@ class Quotas:
         found = [(each, limits) for each in subjects if (limits := self.book.limits_of(each))]
         budgets = [(subject, limits.budget) for subject, limits in found if limits.budget]
         rates = [(subject, limits.rates) for subject, limits in found if limits.rates]
+        if counted:
+            rates = [(each, replace(its, requests_per_minute=None)) for each, its in rates]
         if not (budgets or rates):
             return None
         purses = await self._opened(budgets) if budgets else ()

@@ -83,12 +83,12 @@ class SessionDesk:
     def active(self) -> int:
         return len(self._held)
 
-    async def take(self, caller: Principal, key: SessionKey) -> Hold:
-        """A session by a name is begun when there is none. Raises ConversationNotFound,
-        SessionBusy."""
+    async def take(self, caller: Principal, key: SessionKey, holder: str | None = None) -> Hold:
+        """A session by a name is begun when there is none. Whoever takes it as the same `holder`
+        again has it. Raises ConversationNotFound, SessionBusy."""
         until = monotonic() + (0 if self.refuse else self.wait_s)
         queue = await self._first_in_line((caller.project_id, caller.user_id, key), until)
-        holder = uuid7_hex()
+        holder = holder or uuid7_hex()
         try:
             while (session := await self._try(caller.scope, key, holder)) is None:
                 if monotonic() >= until:

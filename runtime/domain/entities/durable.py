@@ -19,6 +19,7 @@ from runtime.domain.value_objects.ids import (
 from runtime.domain.value_objects.items import Item
 
 MAX_PRIORITY = 100
+OriginKind = Literal["retry", "resume", "fork", "schedule"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,8 @@ class RunOrder:
     metadata: Mapping[str, object] = field(default_factory=dict)
     direct: bool = False
     """The model itself, without an agent."""
+    response: bool = False
+    """Its caller made it as an OpenAI response in the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class RunProblem:
 class Origin:
     """Why the run is there, where nobody asked for it directly."""
 
-    kind: Literal["retry", "resume", "fork", "schedule"]
+    kind: OriginKind
     id: str
     """Of the run that it repeats or goes on from, or of the schedule."""
     checkpoint_id: str | None = None

@@ -7,12 +7,15 @@ DomainError
 │   ├── InvalidReference         `model` is not in any accepted form
 │   ├── InvalidJsonSchema        `response_format` asks for what is no usable JSON Schema
 │   ├── UpstreamRefused          the model's provider finds the request wrong
+│   ├── InvalidCron              a cron expression that can't be read, or is never due
+│   ├── UnknownTimezone
 │   ├── UnsupportedParameter     the agent can't honour a parameter of the call
 │   ├── FixedParameter           the agent's configuration fixes a parameter of the call
 │   ├── PreviousResponseNotFound `previous_response_id` leads to one that is not there
 │   └── NotInBackground          only a background response goes on without its caller
 ├── Unprocessable        well-formed, but does not fit
 │   ├── InvalidConfig            the template refuses the configuration
+│   ├── ArgumentsRefused         what a tool is to be called with does not fit its schema
 │   └── IdempotencyKeyReused     the key of another request
 ├── Unauthenticated      the caller is not known
 ├── Forbidden            the caller is known and may not
@@ -20,14 +23,15 @@ DomainError
 │   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
-│   ├── StreamNotFound
-│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound
+│   ├── StreamNotFound · CheckpointNotFound · ApprovalNotFound · ScheduleNotFound
+│   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
 │   ├── WebhookNotFound · DeliveryNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists · ProviderExists · ProviderModelExists
+│   ├── RunNotDurable · RunNotEnded
 │   ├── ProviderInUse            agents or other models need it
 │   ├── ProviderReadOnly         it is set in the operator's settings
 │   ├── TransitionRefused        the life cycle has no such step
@@ -35,11 +39,17 @@ DomainError
 │   ├── IdempotencyKeyInUse · AnswerNotKept
 │   ├── SessionBusy              another turn of the conversation goes on
 │   ├── ResponseInProgress       it has not ended yet
+│   ├── MemoryExists · MemoryFull
 │   ├── RequestIdInUse · EventsGone
+│   ├── ApprovalIsDecided · ApprovalChanged · RunNotWaiting
+│   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
+│   ├── RunNotDurable            it left nothing to go on from
 │   ├── TooManyWebhooks
+│   ├── TooManySchedules         somebody has as many as an operator allows
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
 ├── RateLimited          too many, for now
+│   ├── TooManyQueuedRuns        of one owner
 │   ├── LimitReached             of requests, tokens or runs that an operator allows
 │   │   └── RequestTooLarge          more tokens than ever fit
 │   └── BudgetExhausted          what an operator allows to be spent is spent
@@ -50,8 +60,10 @@ DomainError
 │   ├── ProviderSaturated        as many calls of the provider go on as it may have
 │   └── TokenKeysUnavailable     the keys that check JWTs can't be read
 ├── RunTimeout           the run used up its own time
+├── DeadlineExceeded     the run had not ended when it had to
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
+│   ├── StateNotStorable · StateUnreadable
 │   └── SecretUnreadable         a stored secret does not open with the runtime's keys
 ├── UpstreamFailed       the model's provider failed
 │   ├── UpstreamAuthFailed · UpstreamMisconfigured
@@ -102,6 +114,7 @@ from runtime.domain.errors.limits import (
     PriceNotFound,
     RequestTooLarge,
 )
+from runtime.domain.errors.memories import MemoryExists, MemoryFull, MemoryNotFound
 from runtime.domain.errors.providers import (
     CircuitOpen,
     EmbeddingModelNotFound,
@@ -130,19 +143,38 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
+    ApprovalChanged,
+    ApprovalIsDecided,
+    ApprovalNeedsDurableRun,
+    ApprovalNotFound,
+    ArgumentsRefused,
+    CheckpointNotFound,
     DatabaseUnavailable,
+    DeadlineExceeded,
     Draining,
     EventsGone,
     ExecutionFailed,
     IterationLimit,
     RequestIdInUse,
+    RunNotDurable,
+    RunNotEnded,
     RunNotFound,
+    RunNotWaiting,
     RunTimeout,
     Saturated,
     SecretUnreadable,
+    StateNotStorable,
+    StateUnreadable,
     StepFailed,
     StreamNotFound,
     TokenKeysUnavailable,
+    TooManyQueuedRuns,
+)
+from runtime.domain.errors.schedules import (
+    InvalidCron,
+    ScheduleNotFound,
+    TooManySchedules,
+    UnknownTimezone,
 )
 from runtime.domain.errors.upstream import (
     InvalidStructuredOutput,
@@ -161,13 +193,20 @@ __all__ = [
     "AgentExists",
     "AgentNotFound",
     "AnswerNotKept",
+    "ApprovalChanged",
+    "ApprovalIsDecided",
+    "ApprovalNeedsDurableRun",
+    "ApprovalNotFound",
+    "ArgumentsRefused",
     "BudgetExhausted",
+    "CheckpointNotFound",
     "CircuitOpen",
     "CompletionNotFound",
     "ConcurrentChange",
     "Conflict",
     "ConversationNotFound",
     "DatabaseUnavailable",
+    "DeadlineExceeded",
     "DeliveryNotFound",
     "DomainError",
     "Draining",
@@ -182,6 +221,7 @@ __all__ = [
     "IdempotencyKeyReused",
     "Invalid",
     "InvalidConfig",
+    "InvalidCron",
     "InvalidFrame",
     "InvalidJsonSchema",
     "InvalidReference",
@@ -192,6 +232,9 @@ __all__ = [
     "KeyNotFound",
     "LimitNotFound",
     "LimitReached",
+    "MemoryExists",
+    "MemoryFull",
+    "MemoryNotFound",
     "ModelDisabled",
     "ModelNotFound",
     "ModelUnpriced",
@@ -213,21 +256,30 @@ __all__ = [
     "RequestTooLarge",
     "ResponseInProgress",
     "ResponseNotFound",
+    "RunNotDurable",
+    "RunNotEnded",
     "RunNotFound",
+    "RunNotWaiting",
     "RunTimeout",
     "Saturated",
+    "ScheduleNotFound",
     "SchemaVersionMismatch",
     "SecretUnreadable",
     "SessionBusy",
     "StaleVersion",
+    "StateNotStorable",
+    "StateUnreadable",
     "StepFailed",
     "StreamNotFound",
     "TemplateNotFound",
     "TokenKeysUnavailable",
+    "TooManyQueuedRuns",
+    "TooManySchedules",
     "TooManyWebhooks",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",
+    "UnknownTimezone",
     "Unprocessable",
     "UnsupportedParameter",
     "UpstreamAuthFailed",

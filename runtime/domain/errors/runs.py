@@ -1,6 +1,15 @@
 """Runs, and the runtime that they run in."""
 
-from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, Unavailable
+from datetime import datetime
+
+from runtime.domain.errors.kinds import (
+    Conflict,
+    DomainError,
+    NotFound,
+    RateLimited,
+    Unavailable,
+    Unprocessable,
+)
 
 
 class RunNotFound(NotFound):
@@ -43,11 +52,32 @@ class EventsGone(Conflict):
         )
 
 
+class ApprovalNeedsDurableRun(Conflict):
+    code = "approval_needs_durable_run"
+
+    def __init__(self, tool: str | None = None) -> None:
+        what = f"The tool '{tool}' is called" if tool else "The agent goes on"
+        super().__init__(
+            f"{what} only once a person agrees, and a run can wait for that only if it outlives "
+            "its caller: start it with POST /v1/runs, or as a background response."
+        )
+
+
 class Saturated(Unavailable):
     code = "saturated"
 
     def __init__(self, what: str, limit: int) -> None:
         super().__init__(f"All {limit} places for {what} are taken; try again.", retry_after_s=1)
+
+
+class TooManyQueuedRuns(RateLimited):
+    code = "too_many_queued_runs"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"You have {most} runs waiting to begin, which is the most; wait until some have.",
+            retry_after_s=5,
+        )
 
 
 class Draining(Unavailable):
@@ -81,6 +111,31 @@ class RunTimeout(DomainError):
         super().__init__(f"The run was stopped after its limit of {seconds:g} s.")
 
 
+class DeadlineExceeded(DomainError):
+    code = "deadline_exceeded"
+
+    def __init__(self, deadline: datetime) -> None:
+        super().__init__(f"The run had not ended by its deadline, {deadline:%Y-%m-%dT%H:%M:%SZ}.")
+
+
+class RunNotDurable(Conflict):
+    code = "run_not_durable"
+
+    def __init__(self, run: object, what: str = "gone back to") -> None:
+        super().__init__(
+            f"Run '{run}' was answered while its caller waited and can't be {what}: only runs of "
+            "POST /v1/runs, background responses and schedules can.",
+            param="id",
+        )
+
+
+class RunNotEnded(Conflict):
+    code = "run_not_ended"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(f"Run '{run}' still goes on; wait for its end, or cancel it first.")
+
+
 class ExecutionFailed(DomainError):
     code = "execution_error"
 
@@ -108,3 +163,66 @@ class SecretUnreadable(ExecutionFailed):
             "A stored secret can't be read with the runtime's key. An operator can give the key it "
             "was stored under as RUNTIME_SECRET_KEY_PREVIOUS; otherwise write the secret again."
         )
+
+
+class StateNotStorable(ExecutionFailed):
+    code = "state_not_storable"
+
+    def __init__(self, kind: str, remedy: str) -> None:
+        super().__init__(
+            f"A value of the type {kind} can't be kept between the steps of a durable run: {remedy}"
+        )
+
+
+class StateUnreadable(ExecutionFailed):
+    code = "state_unreadable"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"What an earlier step left can't be read: {why}")
+
+
+class ApprovalNotFound(NotFound):
+    code = "approval_not_found"
+
+    def __init__(self, approval: object) -> None:
+        super().__init__(f"Approval '{approval}' does not exist.", param="id")
+
+
+class ApprovalIsDecided(Conflict):
+    code = "approval_decided"
+
+    def __init__(self, approval: object) -> None:
+        super().__init__(
+            f"Approval '{approval}' is decided already, otherwise or by somebody else."
+        )
+
+
+class ApprovalChanged(Conflict):
+    code = "approval_changed"
+
+    def __init__(self, approval: object) -> None:
+        super().__init__(
+            f"Approval '{approval}' is for other arguments than those that you saw.",
+            param="arguments_hash",
+        )
+
+
+class ArgumentsRefused(Unprocessable):
+    code = "arguments_refused"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, param="arguments")
+
+
+class RunNotWaiting(Conflict):
+    code = "run_not_waiting"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(f"Run '{run}' waits for nobody.")
+
+
+class CheckpointNotFound(NotFound):
+    code = "checkpoint_not_found"
+
+    def __init__(self, checkpoint: object) -> None:
+        super().__init__(f"The run has no checkpoint '{checkpoint}'.", param="checkpoint_id")

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.value_objects.ids import AgentId, RunId
 from runtime.domain.value_objects.pages import Page
@@ -23,13 +24,19 @@ class RunTotals:
 
 
 class RunRepository(Protocol):
-    """Run records of the scope's project; without `administers`, one's own."""
+    """Runs of the scope's project; without `administers`, one's own."""
 
     async def get(self, id: RunId) -> Run:
-        """Raises RunNotFound."""
+        """The record of one that has ended. Raises RunNotFound."""
 
-    async def page(self, where: RunFilter, *, limit: int, after: str | None) -> Page[Run]:
-        """Newest first. Raises InvalidValue for a cursor that is none of this list's."""
+    async def page(
+        self, where: RunFilter, *, limit: int, after: str | None
+    ) -> Page[Run | DurableRun]:
+        """Newest first: records of those that have ended, and durable ones that have not. Raises
+        InvalidValue for a cursor that is none of this list's."""
+
+    async def record(self, run: Run) -> None:
+        """Write it with what it used. One that is there already is left as it is."""
 
     async def totals(self) -> RunTotals: ...
 

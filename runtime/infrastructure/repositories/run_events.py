@@ -1,22 +1,16 @@
 """Events of runs as JSON, and the log that keeps them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, get_args
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, delete, func, select
 
-from runtime.domain.errors import ExecutionFailed
 from runtime.domain.events.runs import (
-    RunCompleted,
     RunEvent,
-    RunFailed,
-    TextDelta,
-    UsageReported,
 )
-from runtime.domain.repositories.responses import LogEntry, RunEventRepository
-from runtime.domain.value_objects.chat import Usage
+from runtime.domain.repositories.responses import RunEventRepository
+from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import RunId
+from runtime.infrastructure.event_json import event_from_json, event_to_json
 from runtime.infrastructure.repositories.base import (
     Json,
     Key,
@@ -36,13 +30,14 @@ run_events = Table(
     Column("project_id", Key, nullable=False),
     Column("owner_id", Key, nullable=False),
     Column("event", Json, nullable=False),
+    # Of a durable run; what wrote it, where the answer to a commit was lost.
+    Column("attempt", BigInteger),
 )
-_KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(RunEvent)}
 
 
 class SqlRunEventRepository(SqlRepository, RunEventRepository):
     async def append(self, run: RunId, after: int, events: Sequence[RunEvent]) -> bool:
-        rows = event_rows(LogEntry(self._scope, run, after, events))
+        rows = event_rows(self._scope, run, after, events)
         if not rows:
             return True
         statement = insert_if_new(run_events, self._connection.dialect.name).values(rows)
@@ -69,41 +64,17 @@ class SqlRunEventRepository(SqlRepository, RunEventRepository):
         yield from self._visible(run_events)
 
 
-def event_rows(entry: LogEntry) -> list[Values]:
+def event_rows(scope: Scope, run: RunId, after: int, events: Sequence[RunEvent]) -> list[Values]:
     return [
         insertable(
             run_events,
             {
-                "run_id": entry.run,
+                "run_id": run,
                 "seq": seq,
-                "project_id": entry.scope.project_id,
-                "owner_id": entry.scope.user_id,
+                "project_id": scope.project_id,
+                "owner_id": scope.user_id,
                 "event": event_to_json(event),
             },
         )
-        for seq, event in enumerate(entry.events, entry.after + 1)
+        for seq, event in enumerate(events, after + 1)
     ]
-
-
-def event_to_json(event: RunEvent) -> dict[str, Any]:
-    match event:
-        case RunFailed(error=error):
-            return {"type": event.type, "code": error.code, "message": str(error)}
-        case TextDelta(logprobs=None):
-            return {"type": event.type, "text": event.text}
-        case _:
-            return {"type": event.type, **asdict(event)}
-
-
-def event_from_json(data: Mapping[str, Any]) -> RunEvent:
-    fields = {name: value for name, value in data.items() if name != "type"}
-    match data["type"]:
-        case RunFailed.type:
-            return RunFailed(ExecutionFailed(fields["message"]))
-        case RunCompleted.type:
-            return RunCompleted(fields["finish_reason"], Usage(**fields["usage"]))
-        case UsageReported.type:
-            return UsageReported(Usage(**fields["usage"]), fields["model"], fields["estimated"])
-        case kind:
-            event: RunEvent = _KINDS[kind](**fields)
-            return event

@@ -21,6 +21,7 @@ def order_json(order: RunOrder) -> dict[str, Any]:
         "items": [to_json(item) for item in order.items],
         "metadata": order.metadata,
         "direct": order.direct,
+        "response": order.response,
     }
 
 
@@ -33,6 +34,7 @@ def order_of(stored: Mapping[str, Any]) -> RunOrder:
         items=[from_json(item) for item in stored["items"]],
         metadata=stored["metadata"],
         direct=stored["direct"],
+        response=stored["response"],
     )
 
 

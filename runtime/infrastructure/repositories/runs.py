@@ -1,21 +1,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Double,
     Index,
     Row,
+    Select,
     Table,
     func,
     select,
     tuple_,
 )
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.limits import used_by
 from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
 from runtime.domain.errors import RunNotFound
@@ -35,6 +39,11 @@ from runtime.infrastructure.repositories.base import (
     metadata,
 )
 from runtime.infrastructure.repositories.cursors import Cursors, Position
+from runtime.infrastructure.repositories.durable_runs import (
+    GOING_ON,
+    durable_runs,
+    to_durable_run,
+)
 from runtime.infrastructure.repositories.limits import Usd, add_usage
 
 runs = Table(
@@ -83,21 +92,41 @@ class SqlRunRepository(SqlRepository, RunRepository):
             raise RunNotFound(id)
         return _to_run(row)
 
-    async def page(self, where: RunFilter, *, limit: int, after: str | None) -> Page[Run]:
-        given = {
-            runs.c.agent_id: where.agent_id,
-            runs.c.status: where.status,
-            runs.c.session_id: where.session_id,
-        }
-        query = select(runs).where(
-            *self._visible(runs),
-            *(column == value for column, value in given.items() if value is not None),
+    async def page(
+        self, where: RunFilter, *, limit: int, after: str | None
+    ) -> Page[Run | DurableRun]:
+        behind = None if after is None else _CURSORS.read(after)
+        found: list[Run | DurableRun] = []
+        if where.status is None or where.status.final:
+            query = self._newest(runs, runs.c.started_at, where, behind, limit)
+            found += [_to_run(row) for row in await self._execute(query)]
+        if where.status is None or not where.status.final:
+            query = self._newest(durable_runs, durable_runs.c.created_at, where, behind, limit)
+            query = query.where(durable_runs.c.status.in_(GOING_ON))
+            found += [to_durable_run(row) for row in await self._execute(query)]
+        found.sort(key=run_position, reverse=True)
+        return _CURSORS.page(found[: limit + 1], limit, run_position)
+
+    def _newest(
+        self,
+        table: Table,
+        since: ColumnElement[datetime],
+        where: RunFilter,
+        behind: Position | None,
+        limit: int,
+    ) -> Select[Any]:
+        given = {"agent_id": where.agent_id, "status": where.status, "session_id": where.session_id}
+        query = select(table).where(
+            *self._visible(table),
+            *(table.c[name] == value for name, value in given.items() if value is not None),
         )
-        query = query.order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit + 1)
-        if after is not None:
-            query = query.where(tuple_(runs.c.started_at, runs.c.id) < _CURSORS.read(after))
-        found = [_to_run(row) for row in await self._execute(query)]
-        return _CURSORS.page(found, limit, lambda run: Position(run.started_at, run.id))
+        if behind is not None:
+            query = query.where(tuple_(since, table.c.id) < behind)
+        return query.order_by(since.desc(), table.c.id.desc()).limit(limit + 1)
+
+    async def record(self, run: Run) -> None:
+        with refusals():
+            await _write(self._connection, [run])
 
     async def totals(self) -> RunTotals:
         query = select(
@@ -109,6 +138,10 @@ class SqlRunRepository(SqlRepository, RunRepository):
         return RunTotals(row.runs, row.failed, row.average_ms)
 
 
+def run_position(run: Run | DurableRun) -> Position:
+    return Position(run.started_at if isinstance(run, Run) else run.created_at, run.id)
+
+
 class SqlRunLog(RunLog):
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
@@ -116,12 +149,16 @@ class SqlRunLog(RunLog):
     async def write(self, runs_ended: Sequence[Run]) -> None:
         if not runs_ended:
             return
-        rows = [insertable(runs, _values(run)) for run in runs_ended]
         with refusals():
             async with self._engine.begin() as connection:
-                insert = insert_if_new(runs, connection.dialect.name).returning(runs.c.id)
-                new = set((await connection.execute(insert, rows)).scalars())
-                await add_usage(connection, used_by(run for run in runs_ended if run.id in new))
+                await _write(connection, runs_ended)
+
+
+async def _write(connection: AsyncConnection, runs_ended: Sequence[Run]) -> None:
+    rows = [insertable(runs, _values(run)) for run in runs_ended]
+    insert = insert_if_new(runs, connection.dialect.name).returning(runs.c.id)
+    new = set((await connection.execute(insert, rows)).scalars())
+    await add_usage(connection, used_by(run for run in runs_ended if run.id in new))
 
 
 def _values(run: Run) -> Mapping[str, object]:

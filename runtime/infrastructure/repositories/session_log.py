@@ -41,7 +41,7 @@ _BY_ID = "id = :id AND (:all OR owner_id = :user)"
 _HOLD = (
     "UPDATE sessions SET holder = :holder, held_until = {clock} + :seconds WHERE id = ("
     "SELECT id FROM sessions WHERE project_id = :project AND {which} "
-    "AND (holder IS NULL OR held_until < {clock}) {lock}) RETURNING " + _COLUMNS
+    "AND (holder IS NULL OR holder = :holder OR held_until < {clock}) {lock}) RETURNING " + _COLUMNS
 )
 _FIND = "SELECT 1 FROM sessions WHERE project_id = :project AND " + _BY_ID
 _ADD = (

@@ -123,7 +123,8 @@ class _Statements:
             sessions.c.line_id == bindparam("line", type_=Key),
             sessions.c.name == bindparam("called", type_=Key),
         )
-        free = or_(sessions.c.holder.is_(None), sessions.c.held_until < now)
+        own = sessions.c.holder == _HOLDER
+        free = or_(sessions.c.holder.is_(None), own, sessions.c.held_until < now)
         hold = update(sessions).values(holder=_HOLDER, held_until=until).returning(*_SHOWN_COLUMNS)
         self.find_by_id = select(*_SHOWN_COLUMNS).where(*by_id)
         self.find_by_name = select(*_SHOWN_COLUMNS).where(*by_name)

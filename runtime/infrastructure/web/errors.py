@@ -25,12 +25,14 @@ PLATFORM_PATHS = (
     "/v1/schema",
     "/v1/health",
     "/v1/runs",
+    "/v1/approvals",
     "/v1/keys",
     "/v1/limits",
     "/v1/prices",
     "/v1/usage",
     "/v1/providers",
     "/v1/webhooks",
+    "/v1/schedules",
 )
 """Where errors have the platform's shape."""
 GATEWAY = "/api/"
@@ -42,6 +44,7 @@ STATUS: dict[type[DomainError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.RunTimeout: 408,
+    errors.DeadlineExceeded: 408,
     errors.Conflict: 409,
     errors.StaleVersion: 412,
     errors.Unprocessable: 422,

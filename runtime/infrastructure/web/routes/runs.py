@@ -1,21 +1,29 @@
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.application.commands.durable import CancelRun, RetryRun
 from runtime.application.commands.feedback import GiveFeedback
+from runtime.application.handlers.durable import (
+    CancelRunHandler,
+    RetryRunHandler,
+    StartRunHandler,
+)
 from runtime.application.handlers.feedback import GiveFeedbackHandler
 from runtime.application.queries.feedback import FeedbackQueries
-from runtime.application.queries.runs import RunQueries
+from runtime.application.queries.runs import RunQueries, SeenRun
+from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.feedback import MAX_COMMENT, Feedback, Rating
-from runtime.domain.entities.runs import Run, RunStatus
+from runtime.domain.entities.runs import RunStatus
 from runtime.domain.repositories.runs import RunFilter
 from runtime.domain.value_objects.ids import AgentId, RunId
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import After, Limit, provided
 from runtime.infrastructure.web.requests import StrictRoute
 from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS
+from runtime.infrastructure.web.routes.runs_wire import RunList, RunOut, StartRunIn
 
 router = APIRouter(
     prefix="/v1/runs", tags=["Runs"], responses=PLATFORM_ERRORS, route_class=StrictRoute
@@ -23,97 +31,26 @@ router = APIRouter(
 Queries = Annotated[RunQueries, provided(lambda c: c.run_queries())]
 
 
-class StepOut(BaseModel):
-    name: str
-    status: str
-    duration_ms: float
-    attempts: int
+@router.post("", status_code=202)
+async def start_run(
+    body: StartRunIn,
+    request: Request,
+    response: Response,
+    caller: Caller,
+    start: Annotated[StartRunHandler, provided(lambda c: c.start_run())],
+) -> RunOut:
+    """Order a run that goes on without you, and outlives this process: its end is certain once
+    this is answered. Send an `Idempotency-Key`, and the same order is never taken twice."""
+    body.check_options()
+    run = await start(body.command(caller))
+    # The request may have been the last of its client: what it began goes on.
+    request.state.goes_on = True
+    return _accepted(run, response)
 
 
-class ToolOut(BaseModel):
-    name: str
-    status: str
-    duration_ms: float
-
-
-class UsageOut(BaseModel):
-    input_tokens: int
-    output_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    total_tokens: int
-    estimated: bool = Field(description="The provider counted nothing; about 4 characters each.")
-
-
-class RunOut(BaseModel):
-    id: str
-    agent_id: str
-    model: str
-    status: RunStatus
-    finish_reason: str | None
-    error_code: str | None
-    started_at: datetime
-    ended_at: datetime
-    first_token_ms: float | None
-    duration_ms: float
-    usage: UsageOut
-    models: list[str]
-    steps: list[StepOut]
-    tools: list[ToolOut]
-    session_id: str | None
-    metadata: dict[str, Any]
-    owner_id: str
-    key_id: str | None
-    cost_usd: float | None = Field(description="None where some model has no price.")
-
-    @classmethod
-    def of(cls, run: Run) -> "RunOut":
-        return cls(
-            id=run.id,
-            agent_id=run.agent_id,
-            model=run.model,
-            status=run.status,
-            finish_reason=run.finish_reason,
-            error_code=run.error_code,
-            started_at=run.started_at,
-            ended_at=run.ended_at,
-            first_token_ms=run.first_token_ms,
-            duration_ms=run.duration_ms,
-            usage=UsageOut(
-                input_tokens=run.usage.input_tokens,
-                output_tokens=run.usage.output_tokens,
-                cached_tokens=run.usage.cached_tokens,
-                reasoning_tokens=run.usage.reasoning_tokens,
-                total_tokens=run.usage.total_tokens,
-                estimated=run.usage_estimated,
-            ),
-            models=list(run.models),
-            steps=[
-                StepOut(
-                    name=step.name,
-                    status=step.status,
-                    duration_ms=step.duration_ms,
-                    attempts=step.attempts,
-                )
-                for step in run.steps
-            ],
-            tools=[
-                ToolOut(name=tool.name, status=tool.status, duration_ms=tool.duration_ms)
-                for tool in run.tools
-            ],
-            session_id=run.session_id,
-            metadata=dict(run.metadata),
-            owner_id=run.owner_id,
-            key_id=run.key_id,
-            cost_usd=None if run.cost is None else float(run.cost),
-        )
-
-
-class RunList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[RunOut]
-    has_more: bool
-    next_cursor: str | None
+def _accepted(run: DurableRun, response: Response) -> RunOut:
+    response.headers["Location"] = f"/v1/runs/{run.id}"
+    return RunOut.of(SeenRun(None, run))
 
 
 @router.get("")
@@ -126,7 +63,8 @@ async def list_runs(
     limit: Limit = 50,
     after: After = None,
 ) -> RunList:
-    """Ended runs, newest first."""
+    """All runs, newest first: those that callers waited for once they have ended, durable ones from
+    their order on."""
     where = RunFilter(
         agent_id=AgentId(agent_id) if agent_id else None, status=status, session_id=session_id
     )
@@ -198,5 +136,29 @@ async def get_feedback(
 
 @router.get("/{id}")
 async def get_run(id: str, caller: Caller, queries: Queries) -> RunOut:
-    """How a run went: usage, timings, steps, tools. Its id is in a completion's `metadata`."""
-    return RunOut.of(await queries.get(caller, RunId(id)))
+    """How a run stands or went: usage, timings, steps, tools. Its id is in a completion's
+    `metadata`."""
+    return RunOut.of(await queries.seen(caller, RunId(id)))
+
+
+@router.post("/{id}/cancel")
+async def cancel_run(
+    id: str,
+    caller: Caller,
+    cancel: Annotated[CancelRunHandler, provided(lambda c: c.cancel_run())],
+    queries: Queries,
+) -> RunOut:
+    """End a durable run, at whatever replica it goes on. One that has ended stays as it is."""
+    await cancel(CancelRun(caller, RunId(id)))
+    return RunOut.of(await queries.seen(caller, RunId(id)))
+
+
+@router.post("/{id}/retry", status_code=202)
+async def retry_run(
+    id: str,
+    response: Response,
+    caller: Caller,
+    retry: Annotated[RetryRunHandler, provided(lambda c: c.retry_run())],
+) -> RunOut:
+    """A new run of the same order, from the start: its tools are called anew."""
+    return _accepted(await retry(RetryRun(caller, RunId(id))), response)

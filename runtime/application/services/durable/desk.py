@@ -1,0 +1,38 @@
+"""Takes orders for durable runs, and ends them before their time."""
+
+from dataclasses import dataclass
+
+from runtime.application.services.durable.endings import Endings
+from runtime.domain.entities.durable import DurableRun
+from runtime.domain.entities.responses import Response
+from runtime.domain.errors import TooManyQueuedRuns
+from runtime.domain.events.runs import RunCancelled
+from runtime.domain.services.dispatcher import RunDispatcher
+from runtime.domain.unit_of_work import UnitOfWorkFactory
+
+
+@dataclass
+class RunDesk:
+    uow: UnitOfWorkFactory
+    dispatcher: RunDispatcher
+    endings: Endings
+    most_queued: int
+    """Of one owner."""
+
+    async def submit(self, run: DurableRun, response: Response | None = None) -> DurableRun:
+        """On record once this returns: it will run, whatever happens. An order that is there
+        already is taken as it is. Raises TooManyQueuedRuns, DatabaseUnavailable."""
+        async with self.uow(run.scope) as work:
+            if await work.durable.queued() >= self.most_queued:
+                raise TooManyQueuedRuns(self.most_queued)
+            if not await work.durable.add(run):
+                return await work.durable.get(run.id)
+            if response:
+                await work.responses.add(response)
+            await work.commit()
+        await self.dispatcher.dispatch(run)
+        return run
+
+    async def cancel(self, run: DurableRun) -> DurableRun:
+        """At whatever process it runs. One that has ended stays as it is."""
+        return run if run.status.final else await self.endings.close(run, RunCancelled())

@@ -1,0 +1,41 @@
+"""Events of runs as JSON, as they are stored and as `/v1/runs/{id}/events` shows them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, get_args
+
+from runtime.domain.errors import ExecutionFailed
+from runtime.domain.events.runs import (
+    RunCompleted,
+    RunEvent,
+    RunFailed,
+    TextDelta,
+    UsageReported,
+)
+from runtime.domain.value_objects.chat import Usage
+
+_KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(RunEvent)}
+
+
+def event_to_json(event: RunEvent) -> dict[str, Any]:
+    match event:
+        case RunFailed(error=error):
+            return {"type": event.type, "code": error.code, "message": str(error)}
+        case TextDelta(logprobs=None):
+            return {"type": event.type, "text": event.text}
+        case _:
+            return {"type": event.type, **asdict(event)}
+
+
+def event_from_json(data: Mapping[str, Any]) -> RunEvent:
+    fields = {name: value for name, value in data.items() if name != "type"}
+    match data["type"]:
+        case RunFailed.type:
+            return RunFailed(ExecutionFailed(fields["message"]))
+        case RunCompleted.type:
+            return RunCompleted(fields["finish_reason"], Usage(**fields["usage"]))
+        case UsageReported.type:
+            return UsageReported(**{**fields, "usage": Usage(**fields["usage"])})
+        case kind:
+            event: RunEvent = _KINDS[kind](**fields)
+            return event
