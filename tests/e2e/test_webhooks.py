@@ -52,6 +52,14 @@ def verify(received: Received, secret: str) -> Any:  # noqa: ANN401 - as the lib
     return Verifier(secret).verify(received.body, received.headers)
 
 
+def verifies(received: Received, secret: str) -> bool:
+    try:
+        verify(received, secret)
+    except WebhookVerificationError:
+        return False
+    return True
+
+
 async def deliveries(runtime: Served, webhook: Json, **query: str) -> list[Json]:
     path = f"{WEBHOOKS}/{webhook['id']}/deliveries"
     found: list[Json] = (
@@ -84,8 +92,7 @@ async def test_an_agents_way_is_told_signed_as_the_standard_has_it(
     assert types == {"agent.submitted", "agent.published", "agent.revoked"}
     for each in received:
         assert verify(each, webhook["secret"])["data"]["id"] == agent["id"]
-        with pytest.raises(WebhookVerificationError):
-            verify(each, OWN_SECRET)
+        assert not verifies(each, OWN_SECRET)
     assert len({each.id for each in received}) == 3
     every = await runtime.until(
         lambda page: all(each["status"] == "delivered" for each in page["data"]),
@@ -103,6 +110,28 @@ async def test_a_refused_change_of_an_agent_is_told_to_nobody(
     await runtime.post(f"/v1/agents/{agent['id']}/approve", status=409)
 
     assert await deliveries(runtime, webhook) == []
+
+
+async def test_a_durable_run_is_told_where_it_asked_and_where_somebody_listens(
+    runtime: Served, receiver: Receiver
+) -> None:
+    thin = await listen(runtime, receiver, events=["run.completed"])
+    full = await listen(runtime, receiver, events=["*"], include_output=True)
+    callback = {"url": receiver.url, "secret": OWN_SECRET}
+    asked = {"model": "assistant", "input": "Hi", "metadata": {"ticket": "T-1"}}
+    run = await runtime.post("/v1/runs", {**asked, "webhook": callback}, status=202)
+    received = await receiver.until(3)
+
+    outputs = {}
+    for secret in (thin["secret"], full["secret"], OWN_SECRET):
+        (mine,) = [each for each in received if verifies(each, secret)]
+        outputs[secret] = said(mine)["data"].get("output")
+    assert [bool(outputs[each]) for each in outputs] == [False, True, False]
+    for each in received:
+        data = said(each)["data"]
+        assert (data["id"], data["status"]) == (run["id"], "completed")
+        assert (data["link"], data["metadata"]) == (f"/v1/runs/{run['id']}", {"ticket": "T-1"})
+        assert data["usage"]["total_tokens"] > 0
 
 
 async def test_a_failed_delivery_comes_again_with_the_same_id(
@@ -131,9 +160,10 @@ async def test_after_the_last_try_a_delivery_is_dead_until_somebody_retries_it(
     receiver.answers(*range(500, 510))
     webhook = await listen(runtime, receiver)
     await runtime.publish(name="Bot", template_id="langgraph-simple-test")
+    first = await delivery(runtime, webhook)
+    path = f"{WEBHOOKS}/{webhook['id']}/deliveries/{first['id']}/retry"
     for status in range(500, 509):
-        failed = await delivery(runtime, webhook, status="pending", last_status_code=status)
-        path = f"{WEBHOOKS}/{webhook['id']}/deliveries/{failed['id']}/retry"
+        await delivery(runtime, webhook, status="pending", last_status_code=status)
         await runtime.post(path)
 
     dead = await delivery(runtime, webhook, status="dead")
@@ -241,10 +271,13 @@ async def test_secrets_are_shown_once_and_stored_sealed_under_the_newest_key(
     for secret in (webhook["secret"], rotated["secret"]):
         assert secret.startswith("whsec_")
         assert secret not in f"{shown}{rows}"
+    callback = {"url": receiver.url, "secret": OWN_SECRET}
+    later = {"model": "assistant", "input": "Hi", "not_before": "2100-01-01T00:00:00Z"}
+    await runtime.post("/v1/runs", {**later, "webhook": callback}, status=202)
+    await runtime.post("/v1/runs", {**later, "webhook": {"url": receiver.url}}, status=202)
     box = SecretBox(NEW_KEY.encode(), [OLD_KEY.encode()])
-    assert await rotate(engine, box) == Rotated(renewed=2)
-    assert await rotate(engine, box) == Rotated(current=2)
-    runtime.container.webhook_secrets().vault._keys.update(box._keys)
+    assert await rotate(engine, box) == Rotated(renewed=3)
+    assert await rotate(engine, box) == Rotated(current=3)
     await runtime.post(f"{WEBHOOKS}/{webhook['id']}/test", status=500)
 
 
