@@ -124,7 +124,7 @@ class Tables:
     holds: dict[SessionId, tuple[str, float]] = field(default_factory=dict)
     completions: dict[CompletionId, Kept] = field(default_factory=dict)
     feedback: dict[Opinion, Feedback] = field(default_factory=dict)
-    responses: dict[ResponseId, tuple[Response, datetime | None]] = field(default_factory=dict)
+    responses: dict[ResponseId, Response] = field(default_factory=dict)
     run_events: dict[tuple[RunId, int], LoggedEvent] = field(default_factory=dict)
     limits: dict[Subject, LimitRule] = field(default_factory=dict)
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from runtime.application.handlers import (
     agents,
     completions,
+    durable,
     keys,
     limits,
     memories,
@@ -44,13 +45,18 @@ from runtime.application.queries.statistics import StatisticsQueries
 from runtime.application.queries.tools import ToolQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
-from runtime.application.services.background import BackgroundRuns
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.application.services.connections import Connections
 from runtime.application.services.context import ResponseContext
 from runtime.application.services.direct import DirectModels
 from runtime.application.services.drafting import Drafting
+from runtime.application.services.durable.calls import AttemptCalls
+from runtime.application.services.durable.caretaker import Caretaker
+from runtime.application.services.durable.desk import RunDesk
+from runtime.application.services.durable.endings import Endings
+from runtime.application.services.durable.logs import RunLogs
+from runtime.application.services.durable.worker import Worker
 from runtime.application.services.engine import Engine
 from runtime.application.services.generation.builtin import generator_modes
 from runtime.application.services.generation.modes import GeneratorModes
@@ -69,8 +75,11 @@ from runtime.application.services.session_holds import SessionDesk
 from runtime.application.services.sessions import SessionTurns
 from runtime.application.services.structured_output import StructuredOutput
 from runtime.application.services.vetting import Vetting
+from runtime.domain.entities.durable import DurableRun
+from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
+from runtime.domain.services.durability import CallLog
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.domain.value_objects.ids import new_worker_id
@@ -102,6 +111,7 @@ from runtime.infrastructure.providers.connector import Connector
 from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
+from runtime.infrastructure.repositories.attempt_log import SqlAttemptLog
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
@@ -109,12 +119,12 @@ from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
 from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
-from runtime.infrastructure.repositories.responses import SqlResponseLeases
-from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
+from runtime.infrastructure.repositories.responses import SqlResponsePruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.schedules import SqlScheduleBook, SqlTickPruner
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
+from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
 from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
@@ -173,12 +183,16 @@ def _models(
 def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], datetime]) -> Retention:
     days: list[tuple[Pruner, float]] = [
         (SqlCompletionPruner(engine), settings.completion_retention_days),
-        (SqlResponseLeases(engine), settings.response_retention_days),
+        (SqlResponsePruner(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
         (SqlTickPruner(engine), settings.schedule_retention_days),
     ]
     kept_for = [(each, timedelta(days=most)) for each, most in days if most]
     return Retention([*kept_for, (SqlFactPruner(engine), timedelta(0))], now)
+
+
+def _calls(ledger: ToolLedger, now: Callable[[], datetime]) -> Callable[[DurableRun], CallLog]:
+    return lambda run: AttemptCalls(ledger, run.id, run.scope, run.attempt, now)
 
 
 def _checks(
@@ -383,27 +397,58 @@ class Container(containers.DeclarativeContainer):
     forget = providers.Factory(memories.ForgetHandler, uow=uow, now=clock)
     forget_all = providers.Factory(memories.ForgetAllHandler, uow=uow)
 
-    background = providers.Singleton(
-        BackgroundRuns,
+    run_logs = providers.Singleton(
+        RunLogs, uow=uow, log=providers.Factory(SqlAttemptLog, engine), signals=run_signals
+    )
+    endings = providers.Singleton(
+        Endings, uow=uow, rulebook=rulebook, now=clock, signals=run_signals
+    )
+    run_desk = providers.Singleton(
+        RunDesk,
         uow=uow,
-        leases=providers.Factory(SqlResponseLeases, engine),
-        log=providers.Factory(SqlRunEventLog, engine),
+        dispatcher=dispatcher,
+        endings=endings,
+        most_queued=settings.provided.max_queued_runs_per_user,
+    )
+    run_worker = providers.Singleton(
+        Worker,
+        id=worker_id,
+        uow=uow,
+        logs=run_logs,
+        endings=endings,
+        calls=providers.Singleton(_calls, providers.Singleton(SqlToolLedger, engine), clock),
+        execute=execute_agent,
+        dispatcher=dispatcher,
+    )
+    caretaker = providers.Singleton(
+        Caretaker,
+        uow=uow,
+        queue=run_queue,
+        worker=run_worker,
+        logs=run_logs,
+        endings=endings,
+        dispatcher=dispatcher,
+        heart=heart,
+        signals=run_signals,
         now=clock,
     )
+    start_run = providers.Factory(
+        durable.StartRunHandler, execute=execute_agent, desk=run_desk, now=clock
+    )
+    cancel_run = providers.Factory(durable.CancelRunHandler, uow=uow, desk=run_desk)
+    retry_run = providers.Factory(durable.RetryRunHandler, uow=uow, desk=run_desk, now=clock)
     response_context = providers.Factory(ResponseContext, uow=uow)
     create_response = providers.Factory(
         responses.CreateResponseHandler,
         context=response_context,
         execute=execute_agent,
-        background=background,
+        desk=run_desk,
         now=clock,
     )
-    cancel_response = providers.Factory(
-        responses.CancelResponseHandler, uow=uow, background=background
-    )
+    cancel_response = providers.Factory(responses.CancelResponseHandler, uow=uow, desk=run_desk)
     delete_response = providers.Factory(responses.DeleteResponseHandler, uow=uow)
     response_queries = providers.Factory(
-        ResponseQueries, uow=uow, context=response_context, background=background
+        ResponseQueries, uow=uow, context=response_context, logs=run_logs
     )
 
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
@@ -467,8 +512,9 @@ class Container(containers.DeclarativeContainer):
         uow=uow,
         book=schedule_book,
         calendar=calendar,
-        catalogue=catalogue,
+        agents=execute_agent,
         most=settings.provided.max_schedules_per_user,
+        most_queued=settings.provided.max_queued_runs_per_user,
     )
     create_schedule = providers.Factory(schedule_handlers.CreateScheduleHandler, schedule_desk)
     change_schedule = providers.Factory(schedule_handlers.ChangeScheduleHandler, schedule_desk)
@@ -485,6 +531,7 @@ class Container(containers.DeclarativeContainer):
         catalogue=catalogue,
         calendar=calendar,
         dispatcher=dispatcher,
+        most_queued=settings.provided.max_queued_runs_per_user,
     )
     schedule_queries = providers.Factory(
         ScheduleQueries, uow=uow, book=schedule_book, calendar=calendar
@@ -493,7 +540,7 @@ class Container(containers.DeclarativeContainer):
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     feedback_queries = providers.Factory(FeedbackQueries, uow=uow, recorder=recorder)
     memory_queries = providers.Factory(MemoryQueries, uow=uow, catalogue=catalogue, now=clock)
-    run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)
+    run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder, logs=run_logs)
     schema_queries = providers.Factory(
         SchemaQueries,
         templates=templates,

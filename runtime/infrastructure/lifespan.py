@@ -41,8 +41,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.session_log().aclose)
         opened.push_async_callback(container.session_desk().stop)
         container.session_desk().start()
-        opened.push_async_callback(container.background().stop)
-        container.background().start()
+        opened.push_async_callback(container.caretaker().stop)
+        container.caretaker().start()
         opened.push_async_callback(container.live_streams().aclose)
         opened.push_async_callback(container.connections().stop)
         opened.push_async_callback(container.quotas().stop)
@@ -53,6 +53,11 @@ async def running(container: Container) -> AsyncIterator[None]:
         _subscribe(container)
         await container.models().start()
         await container.seed_first_agent()()
+        opened.push_async_callback(container.dispatcher().stop)
+        if container.settings().role != "api":
+            await container.dispatcher().start(container.run_worker().begin)
+            opened.push_async_callback(container.scheduler().stop)
+            container.scheduler().start()
         await opened.enter_async_context(_sweeping(container))
         await opened.enter_async_context(_pruning(container))
         yield

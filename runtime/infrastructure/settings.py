@@ -164,6 +164,11 @@ class Settings(BaseSettings):
     stream_resume_buffer_bytes: int = Field(default=1_000_000, ge=10_000)
     """Of the events that it keeps for who comes back."""
     max_resumable_streams: int = Field(default=500, ge=1)
+    role: Literal["all", "api", "worker"] = "all"
+    """`api` takes orders for durable runs and leaves them to others; `worker` carries them out and
+    serves nothing but health and metrics."""
+    max_queued_runs_per_user: int = Field(default=1_000, ge=1)
+    """Durable runs of one user that wait to be begun; one more is refused."""
     dispatcher: Literal["database", "inline", "dbos"] = "database"
     """What brings durable runs to processes: their table, this process alone, DBOS Transact."""
     max_durable_runs: int = Field(default=64, ge=1)

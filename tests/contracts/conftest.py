@@ -17,7 +17,6 @@ from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.limits import Ledger
 from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
-from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.repositories.schedules import ScheduleBook
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
@@ -31,8 +30,7 @@ from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
 from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
-from runtime.infrastructure.repositories.responses import SqlResponseLeases
-from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
+from runtime.infrastructure.repositories.responses import SqlResponsePruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.schedules import SqlScheduleBook
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
@@ -53,7 +51,7 @@ from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
 from tests.fakes_memories import MemoryFactPruner
 from tests.fakes_providers import MemoryProviderBook
-from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
+from tests.fakes_responses import MemoryResponsePruner
 from tests.fakes_schedules import MemoryScheduleBook
 from tests.fakes_tools import MemoryToolLedger
 
@@ -72,8 +70,7 @@ class Storage:
     idempotency: IdempotencyStore
     completion_pruner: Pruner
     fact_pruner: Pruner
-    leases: ResponseLeases
-    event_log: RunEventLog
+    response_pruner: Pruner
     ledger: Ledger
     published: Published
     session_holds: SessionHolds
@@ -185,8 +182,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             idempotency=MemoryIdempotencyStore(),
             completion_pruner=MemoryCompletionPruner(store),
             fact_pruner=MemoryFactPruner(store),
-            leases=MemoryResponseLeases(store),
-            event_log=MemoryRunEventLog(store),
+            response_pruner=MemoryResponsePruner(store),
             ledger=MemoryLedger(store),
             published=published,
             session_holds=MemorySessionHolds(store),
@@ -206,8 +202,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         idempotency=SqlIdempotencyStore(engine),
         completion_pruner=SqlCompletionPruner(engine),
         fact_pruner=SqlFactPruner(engine),
-        leases=SqlResponseLeases(engine),
-        event_log=SqlRunEventLog(engine),
+        response_pruner=SqlResponsePruner(engine),
         ledger=SqlLedger(engine),
         published=published,
         session_holds=SqlSessionHolds(engine),

@@ -1,7 +1,7 @@
 """Processes that have a queue in common, for the suite of every dispatcher."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -41,6 +41,12 @@ async def until(what: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not what():  # noqa: ASYNC110 - it is no event for them
             await asyncio.sleep(0.005)
+
+
+async def comes(what: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not await what():
+            await asyncio.sleep(0.02)
 
 
 class Site:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from runtime.application.commands.durable import CancelRun, RetryRun, StartRun
-from runtime.application.commands.runs import ExecuteAgent
-from runtime.application.handlers.runs import ExecuteAgentHandler
+from runtime.application.commands.runs import ExecuteAgent, SessionRef
+from runtime.application.handlers.runs import ExecuteAgentHandler, ordered
 from runtime.application.services.durable.desk import RunDesk
-from runtime.domain.entities.durable import DurableRun, Origin, OriginKind, RunOrder
+from runtime.domain.entities.durable import DurableRun, Origin, OriginKind
 from runtime.domain.errors import InvalidValue, RunNotDurable, RunNotEnded, RunNotFound
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.identity import KeyScope, Principal
@@ -36,26 +36,14 @@ class StartRunHandler:
             model=command.model,
             messages=command.messages,
             options=command.options,
+            session=SessionRef(name=command.session) if command.session else None,
             metadata=command.metadata,
         )
         agent = await self.execute.resolve(asked)
-        await self.execute.engine.check(agent, asked)
-        return DurableRun(
-            id=new_run_id(),
-            project_id=command.caller.project_id,
-            owner_id=command.caller.user_id,
-            agent_id=agent.id,
-            line_id=agent.line_id,
-            model=command.model,
-            order=RunOrder(
-                caller=command.caller,
-                messages=command.messages,
-                options=command.options,
-                session=command.session,
-                metadata=command.metadata,
-            ),
+        await self.execute.check(agent, asked)
+        return replace(
+            ordered(asked, agent, at),
             priority=command.priority,
-            created_at=at,
             not_before=command.not_before,
             deadline=command.deadline,
         )

@@ -28,13 +28,13 @@ class PostgresqlSignals(LocalSignals):
         self._positional, named = engine.dialect.create_connect_args(engine.url)
         self._named = {**named, "application_name": "agent-runtime-signals"}
         self._task: asyncio.Task[None] | None = None
-        self._listens = asyncio.Event()
+        self._tried = asyncio.Event()
 
     async def start(self) -> None:
-        """Returns once it listens, or soon: the database may be away."""
+        """Returns once it listens, or it is known that it can't for now."""
         self._task = asyncio.create_task(self._live(), name="run-signals")
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._listens.wait(), START_WAIT_S)
+            await asyncio.wait_for(self._tried.wait(), START_WAIT_S)
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -56,6 +56,7 @@ class PostgresqlSignals(LocalSignals):
                         exc_info=True,
                     )
             self.prompt = False
+            self._tried.set()
             await asyncio.sleep(backoff.next_s())
 
     async def _listen(self, backoff: Backoff) -> None:
@@ -67,7 +68,7 @@ class PostgresqlSignals(LocalSignals):
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}".encode())
             self.prompt = True
-            self._listens.set()
+            self._tried.set()
             if backoff.failures:
                 logger.info("other processes' signals are heard again")
             backoff.reset()

@@ -13,6 +13,7 @@ from runtime.domain.entities.responses import End, end_of, open_items, response_
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.events.runs import RunEvent, RunFailed
 from runtime.domain.services.durability import AttemptLost
+from runtime.domain.services.signals import RunSignals, Signal
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.ids import RunId
 from runtime.domain.value_objects.items import items_of
@@ -26,8 +27,7 @@ class Endings:
     uow: UnitOfWorkFactory
     rulebook: RuleBook
     now: Callable[[], datetime]
-    ended: Callable[[RunId], None]
-    """Told of each run that was ended from outside, once that is committed."""
+    signals: RunSignals
 
     async def write(
         self,
@@ -63,7 +63,7 @@ class Endings:
             await self._leave(work, run, record, end, effective(events))
             closed = await work.durable.get(run.id)
             await work.commit()
-        self.ended(run.id)
+        self.signals.tell([Signal("control", run.id)])
         return closed
 
     async def pause(
@@ -86,6 +86,7 @@ class Endings:
                 raise AttemptLost
             await work.run_events.append(run.id, after, rest)
             await work.commit()
+        self.signals.tell([Signal("log", run.id)])
 
     async def _leave(
         self,
