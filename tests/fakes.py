@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
+from runtime.domain.entities.approvals import Approval
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.durable import DurableRun
@@ -22,6 +23,7 @@ from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.entities.schedules import Schedule, ScheduleTick
 from runtime.domain.entities.sessions import Session
+from runtime.domain.entities.webhooks import Webhook
 from runtime.domain.errors import (
     AgentExists,
     AgentNotFound,
@@ -39,6 +41,7 @@ from runtime.domain.repositories.agents import (
     AgentLineRepository,
     AgentRepository,
 )
+from runtime.domain.repositories.approvals import ApprovalRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.durable import DurableRunRepository
@@ -61,11 +64,13 @@ from runtime.domain.repositories.sessions import (
     TakeSession,
 )
 from runtime.domain.repositories.tool_calls import ToolCallRepository
+from runtime.domain.repositories.webhooks import WebhookRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import (
     AgentId,
+    ApprovalId,
     AuditId,
     CompletionId,
     ItemId,
@@ -76,6 +81,7 @@ from runtime.domain.value_objects.ids import (
     RunId,
     ScheduleId,
     SessionId,
+    WebhookId,
 )
 from runtime.domain.value_objects.items import AgentToolItem, Item, ReasoningItem
 from runtime.domain.value_objects.limits import Subject
@@ -86,6 +92,7 @@ from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
 from runtime.infrastructure.repositories.runs import run_position
+from tests.fakes_approvals import MemoryApprovalRepository
 from tests.fakes_completions import Kept, MemoryCompletionRepository
 from tests.fakes_durable_runs import MemoryDurableRunRepository
 from tests.fakes_feedback import MemoryFeedbackRepository, Opinion
@@ -104,6 +111,7 @@ from tests.fakes_responses import (
 )
 from tests.fakes_schedules import MemoryScheduleRepository
 from tests.fakes_tools import Called, MemoryToolCallRepository
+from tests.fakes_webhooks import MemoryWebhookRepository, Outbox, Queued
 
 T = TypeVar("T")
 
@@ -134,6 +142,9 @@ class Tables:
     ticks: dict[RunId, ScheduleTick] = field(default_factory=dict)
     tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
     memories: dict[MemoryId, Fact] = field(default_factory=dict)
+    approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
+    webhooks: dict[WebhookId, Webhook] = field(default_factory=dict)
+    webhook_deliveries: dict[str, Queued] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -145,8 +156,6 @@ class MemoryStore:
     def __init__(self) -> None:
         self.tables = Tables()
         self.writer = asyncio.Lock()
-        self.attempts: dict[RunId, int] = {}
-        """Of durable runs that go on, with the attempt that has them."""
 
 
 class MemoryTransaction:
@@ -154,7 +163,7 @@ class MemoryTransaction:
 
     def __init__(self, store: MemoryStore, scope: Scope) -> None:
         self.scope = scope
-        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule | Provider] = []
+        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule | Provider | Outbox] = []
         self._store = store
         self._own: Tables | None = None
 
@@ -172,6 +181,7 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
         | Run
@@ -179,6 +189,7 @@ class MemoryTransaction:
         | ChatCompletion
         | Response
         | Provider
+        | Webhook
         | Schedule
         | ScheduleTick,
     ) -> None:
@@ -191,6 +202,7 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
         | Run
@@ -199,6 +211,7 @@ class MemoryTransaction:
         | ChatCompletion
         | Response
         | Provider
+        | Webhook
         | Schedule
         | ScheduleTick,
     ) -> bool:
@@ -735,6 +748,8 @@ class MemoryUnitOfWork(UnitOfWork):
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
         self.tool_calls: ToolCallRepository = MemoryToolCallRepository(transaction)
         self.memories: FactRepository = MemoryFactRepository(transaction)
+        self.approvals: ApprovalRepository = MemoryApprovalRepository(transaction)
+        self.webhooks: WebhookRepository = MemoryWebhookRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from runtime.domain.entities.runs import RunStatus
 from runtime.domain.entities.tool_calls import RecordedCall
 from runtime.domain.repositories.durable import LedgerCall, ToolLedger
 from runtime.domain.repositories.tool_calls import SHOWN_OUTPUT, ToolCallRepository
@@ -22,8 +23,6 @@ Called = tuple[LedgerCall, RecordedCall]
 
 
 class MemoryToolLedger(ToolLedger):
-    """`store.attempts` says which runs go on, with which attempt."""
-
     def __init__(self, store: "MemoryStore") -> None:
         self._store = store
 
@@ -78,7 +77,8 @@ class MemoryToolLedger(ToolLedger):
         return self._store.tables.tool_calls
 
     def _check(self, call: LedgerCall) -> None:
-        if self._store.attempts.get(call.run) != call.attempt:
+        run = self._store.tables.durable.get(call.run)
+        if run is None or (run.attempt, run.status) != (call.attempt, RunStatus.RUNNING):
             raise AttemptLost
 
     def _same(self, call: LedgerCall, found: Collection[str]) -> Called | None:

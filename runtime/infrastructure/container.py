@@ -22,6 +22,9 @@ from runtime.application.handlers import (
 from runtime.application.handlers import (
     schedules as schedule_handlers,
 )
+from runtime.application.handlers import (
+    webhooks as webhook_handlers,
+)
 from runtime.application.handlers.assembly import AssembleAgentHandler
 from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.feedback import GiveFeedbackHandler
@@ -43,6 +46,7 @@ from runtime.application.queries.services import ServiceQueries
 from runtime.application.queries.sessions import SessionQueries
 from runtime.application.queries.statistics import StatisticsQueries
 from runtime.application.queries.tools import ToolQueries
+from runtime.application.queries.webhooks import WebhookQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
 from runtime.application.services.catalogue import AgentCatalogue
@@ -75,6 +79,8 @@ from runtime.application.services.session_holds import SessionDesk
 from runtime.application.services.sessions import SessionTurns
 from runtime.application.services.structured_output import StructuredOutput
 from runtime.application.services.vetting import Vetting
+from runtime.application.services.webhooks.courier import Courier
+from runtime.application.services.webhooks.secrets import WebhookSecrets
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.providers import ProviderBook
@@ -112,6 +118,10 @@ from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.attempt_log import SqlAttemptLog
+from runtime.infrastructure.repositories.checkpoints import (
+    SqlCheckpointPruner,
+    SqlCheckpointStore,
+)
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
@@ -125,6 +135,8 @@ from runtime.infrastructure.repositories.schedules import SqlScheduleBook, SqlTi
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
+from runtime.infrastructure.repositories.webhook_deliveries import SqlDeliveryPruner
+from runtime.infrastructure.repositories.webhook_queue import SqlDeliveryQueue
 from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
@@ -132,6 +144,7 @@ from runtime.infrastructure.signals import run_signals
 from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.infrastructure.tools.service import register_entry_points as register_tools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
+from runtime.infrastructure.webhooks import EgressWebhookSender
 
 
 def utc_now() -> datetime:
@@ -185,6 +198,8 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlCompletionPruner(engine), settings.completion_retention_days),
         (SqlResponsePruner(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
+        (SqlCheckpointPruner(engine), settings.checkpoint_retention_days),
+        (SqlDeliveryPruner(engine), settings.webhook_retention_days),
         (SqlTickPruner(engine), settings.schedule_retention_days),
     ]
     kept_for = [(each, timedelta(days=most)) for each, most in days if most]
@@ -285,6 +300,7 @@ class Container(containers.DeclarativeContainer):
     memory_book = providers.Singleton(
         MemoryBook, uow, clock, settings.provided.max_memories_per_user
     )
+    checkpoints = providers.Singleton(SqlCheckpointStore, engine)
     executor = providers.Singleton(
         TemplateExecutor,
         templates,
@@ -293,6 +309,7 @@ class Container(containers.DeclarativeContainer):
         memory_book,
         providers.Factory(built_in_executors),
         config_secrets,
+        checkpoints,
     )
 
     catalogue = providers.Singleton(AgentCatalogue, uow)
@@ -432,8 +449,15 @@ class Container(containers.DeclarativeContainer):
         signals=run_signals,
         now=clock,
     )
+    webhook_secrets = providers.Singleton(WebhookSecrets, vault)
+    webhook_sender = providers.Singleton(EgressWebhookSender, egress)
     start_run = providers.Factory(
-        durable.StartRunHandler, execute=execute_agent, desk=run_desk, now=clock
+        durable.StartRunHandler,
+        execute=execute_agent,
+        desk=run_desk,
+        secrets=webhook_secrets,
+        sender=webhook_sender,
+        now=clock,
     )
     cancel_run = providers.Factory(durable.CancelRunHandler, uow=uow, desk=run_desk)
     retry_run = providers.Factory(durable.RetryRunHandler, uow=uow, desk=run_desk, now=clock)
@@ -505,6 +529,23 @@ class Container(containers.DeclarativeContainer):
     )
     provider_queries = providers.Factory(ProviderQueries, uow=uow, vetting=vetting, models=models)
 
+    courier = providers.Singleton(
+        Courier,
+        queue=providers.Singleton(SqlDeliveryQueue, engine),
+        sender=webhook_sender,
+        secrets=webhook_secrets,
+        now=clock,
+    )
+    _webhook_parts = (uow, clock, webhook_secrets, webhook_sender)
+    create_webhook = providers.Factory(webhook_handlers.CreateWebhookHandler, *_webhook_parts)
+    change_webhook = providers.Factory(webhook_handlers.ChangeWebhookHandler, *_webhook_parts)
+    delete_webhook = providers.Factory(webhook_handlers.DeleteWebhookHandler, *_webhook_parts)
+    rotate_webhook_secret = providers.Factory(
+        webhook_handlers.RotateWebhookSecretHandler, *_webhook_parts
+    )
+    try_webhook = providers.Factory(webhook_handlers.TryWebhookHandler, *_webhook_parts)
+    retry_delivery = providers.Factory(webhook_handlers.RetryDeliveryHandler, *_webhook_parts)
+    webhook_queries = providers.Factory(WebhookQueries, uow=uow)
     calendar = providers.Object(CronCalendar())
     schedule_book = providers.Factory(SqlScheduleBook, engine)
     schedule_desk = providers.Factory(

@@ -8,6 +8,7 @@ from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
 from runtime.domain.events.keys import KeyEvent
 from runtime.domain.events.limits import RulesChanged
 from runtime.domain.events.providers import ProvidersChanged
+from runtime.domain.events.webhooks import DeliveriesQueued
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
@@ -50,6 +51,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.instances().aclose)
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()
+        opened.push_async_callback(container.courier().stop)
+        container.courier().start()
         _subscribe(container)
         await container.models().start()
         await container.seed_first_agent()()
@@ -70,6 +73,7 @@ def _subscribe(container: Container) -> None:
     events.subscribe(KeyEvent, container.authenticator().forget)
     events.subscribe(RulesChanged, container.rulebook().load)
     events.subscribe(ProvidersChanged, container.models().reload)
+    events.subscribe(DeliveriesQueued, container.courier().wake)
 
     async def drop(event: AgentEvent) -> None:
         instances.drop(event.agent_id)

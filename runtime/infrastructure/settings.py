@@ -212,6 +212,10 @@ class Settings(BaseSettings):
     """How long it is kept what became of a schedule's ticks; 0: for good."""
     max_memories_per_user: int = Field(default=10_000, ge=1)
     """Of what agents know from earlier runs."""
+    checkpoint_retention_days: float = Field(default=7, ge=0, le=36_500)
+    """How long one can go back to the steps of a durable run that has ended; 0: for good."""
+    webhook_retention_days: float = Field(default=30, ge=0, le=36_500)
+    """How long deliveries of webhooks that have ended are kept, the dead ones too; 0: for good."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)

@@ -13,6 +13,7 @@ from typing_extensions import TypeVar
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import FieldProblem, InvalidConfig
 from runtime.domain.events.runs import RunEvent
+from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.services.executor import Emit, RunInput
 from runtime.domain.services.memories import MemoryService, RunMemory
 from runtime.domain.services.models import ModelCall, ModelEvent, ModelService
@@ -41,6 +42,8 @@ class Services:
     memories: MemoryService
     config_of: Callable[[Agent], Mapping[str, object]] = _stored_config
     """An agent's configuration with its secrets, which `agent.spec.config` has masked."""
+    checkpoints: CheckpointStore | None = None
+    """Where the steps of durable runs are kept; without it such runs begin anew."""
 
 
 @dataclass(frozen=True, slots=True)

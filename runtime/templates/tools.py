@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TypeVar
 
 import orjson
 
@@ -17,7 +16,6 @@ from runtime.domain.services.durability import (
     Decision,
     Durability,
     Entered,
-    RunSuspended,
 )
 from runtime.domain.services.tools import ToolOutcome, ToolService, ToolTraits
 from runtime.domain.value_objects.chat import ToolCall
@@ -25,7 +23,6 @@ from runtime.domain.value_objects.ids import ProjectId, RunId, UserId
 from runtime.templates.scope import CURRENT, RunScope, current_step, suspend
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 MAX_OUTPUT = 1_000_000
 """Characters. What gives more has failed: no model reads that."""
@@ -67,7 +64,7 @@ async def call_tool(service: ToolService, call: ToolCall, timeout_s: float) -> T
     """Run a tool and tell the run about it. Whatever goes wrong in it is an outcome.
 
     In a durable run: a call that has finished is not made again, and one that needs a person's
-    word waits for it. Raises ApprovalNeedsDurableRun; of durable runs also RunSuspended,
+    word waits for it: see `suspend`. Raises ApprovalNeedsDurableRun; of durable runs also
     AttemptLost and DatabaseUnavailable.
     """
     traits = service.traits(call.name)
@@ -80,7 +77,7 @@ async def once(call: ToolCall, traits: ToolTraits, make: Make) -> ToolOutcome:
     scope = CURRENT.get()
     durable = scope.input.durable if scope else None
     if durable is None and traits.approval:
-        raise ApprovalNeedsDurableRun(call.name)
+        raise ApprovalNeedsDurableRun
     if scope is None:
         return _kept(call.name, await make(call.arguments))
     if durable is None:
@@ -216,21 +213,3 @@ def _kept(name: str, outcome: ToolOutcome) -> ToolOutcome:
         text = text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
         return replace(outcome, output=text)
     return outcome
-
-
-async def side_by_side(work: Iterable[Awaitable[T]]) -> list[T]:
-    """All of them at the same time. What waits for people is waited for together, once the others
-    have ended: a call that is cut off is one of which nobody knows whether it was made."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    requests: list[ApprovalRequest] = []
-    done: list[T] = []
-    for each in results:
-        if isinstance(each, RunSuspended):
-            requests += each.requests
-        elif isinstance(each, BaseException):
-            raise each
-        else:
-            done.append(each)
-    if requests:
-        raise RunSuspended(requests)
-    return done

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from runtime.domain.entities.durable import DurableRun
 from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
@@ -20,11 +21,12 @@ from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.runs import RunLog
 from runtime.domain.repositories.schedules import ScheduleBook
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
+from runtime.domain.repositories.webhooks import DeliveryQueue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
-from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
+from runtime.infrastructure.repositories.durable_runs import durable_runs
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
@@ -36,6 +38,8 @@ from runtime.infrastructure.repositories.schedules import SqlScheduleBook
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
+from runtime.infrastructure.repositories.webhook_deliveries import SqlDeliveryPruner
+from runtime.infrastructure.repositories.webhook_queue import SqlDeliveryQueue
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import (
     MemoryKeyRing,
@@ -54,6 +58,7 @@ from tests.fakes_providers import MemoryProviderBook
 from tests.fakes_responses import MemoryResponsePruner
 from tests.fakes_schedules import MemoryScheduleBook
 from tests.fakes_tools import MemoryToolLedger
+from tests.fakes_webhooks import MemoryDeliveryPruner, MemoryDeliveryQueue
 
 Connect = Callable[[str], AsyncEngine]
 _RATES = ("rate_windows", "rate_leases")
@@ -71,6 +76,8 @@ class Storage:
     completion_pruner: Pruner
     fact_pruner: Pruner
     response_pruner: Pruner
+    delivery_queue: DeliveryQueue
+    delivery_pruner: Pruner
     ledger: Ledger
     published: Published
     session_holds: SessionHolds
@@ -79,25 +86,21 @@ class Storage:
     schedule_book: Callable[[Callable[[], datetime]], ScheduleBook]
     """With its clock."""
     tool_ledger: ToolLedger
-    goes_on: Callable[[RunId, int], Awaitable[None]]
-    """From now on the durable run is RUNNING with that attempt."""
+    goes_on: Callable[[DurableRun], Awaitable[None]]
+    """From now on it has that status and attempt."""
 
 
-async def goes_on_in_memory(store: MemoryStore, run: RunId, attempt: int) -> None:
-    store.attempts[run] = attempt
+async def goes_on_in_memory(store: MemoryStore, run: DurableRun) -> None:
+    store.tables.durable[run.id] = run
 
 
-async def goes_on_in_sql(engine: AsyncEngine, run: RunId, attempt: int) -> None:
-    names = ("project_id", "owner_id", "agent_id", "line_id", "model", "order", "error")
-    columns = ", ".join(f'"{name}"' for name in (*names, "origin", "callback"))
-    statement = text(
-        f"INSERT INTO durable_runs (id, {columns}, status, priority, created_at, attempt) "
-        "VALUES (:id, '', '', '', '', '', '', '', '', '', 'running', 0, :at, :attempt) "
-        "ON CONFLICT (id) DO UPDATE SET attempt = :attempt"
-    )
+async def goes_on_in_sql(engine: AsyncEngine, run: DurableRun) -> None:
+    async with sql_unit_of_work(engine, Published(), run.scope) as work:
+        await work.durable.add(run)
+        await work.commit()
     async with engine.begin() as connection:
-        values = {"id": run, "at": "2026-11-21 12:00:00+00", "attempt": attempt}
-        await connection.execute(statement, values)
+        change = update(durable_runs).where(durable_runs.c.id == run.id)
+        await connection.execute(change.values(status=run.status, attempt=run.attempt))
 
 
 def migrated(url: str) -> str:
@@ -191,6 +194,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             schedule_book=partial(MemoryScheduleBook, store),
             tool_ledger=MemoryToolLedger(store),
             goes_on=partial(goes_on_in_memory, store),
+            delivery_queue=MemoryDeliveryQueue(store),
+            delivery_pruner=MemoryDeliveryPruner(store),
         )
         return
     engine = connect(storage_url)
@@ -211,6 +216,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         schedule_book=partial(SqlScheduleBook, engine),
         tool_ledger=SqlToolLedger(engine),
         goes_on=partial(goes_on_in_sql, engine),
+        delivery_queue=SqlDeliveryQueue(engine),
+        delivery_pruner=SqlDeliveryPruner(engine),
     )
     await session_log.aclose()
 

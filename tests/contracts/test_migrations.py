@@ -22,6 +22,7 @@ from runtime.infrastructure.database import (
 )
 from runtime.infrastructure.repositories import (
     agents,
+    approvals,
     audit,
     completions,
     feedback,
@@ -36,6 +37,8 @@ from runtime.infrastructure.repositories import (
     schedules,
     sessions,
     tool_ledger,
+    webhook_deliveries,
+    webhooks,
 )
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
@@ -63,6 +66,9 @@ TABLES = {
     tool_ledger.tool_calls,
     memories.memories,
     memories.memory_words,
+    approvals.approvals,
+    webhooks.webhooks,
+    webhook_deliveries.webhook_deliveries,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

@@ -15,6 +15,7 @@ DomainError
 │   └── NotInBackground          only a background response goes on without its caller
 ├── Unprocessable        well-formed, but does not fit
 │   ├── InvalidConfig            the template refuses the configuration
+│   ├── ArgumentsRefused         what a tool is to be called with does not fit its schema
 │   └── IdempotencyKeyReused     the key of another request
 ├── Unauthenticated      the caller is not known
 ├── Forbidden            the caller is known and may not
@@ -22,9 +23,10 @@ DomainError
 │   └── ModelUnpriced            a budget in money, and a model without a price
 ├── NotFound             it names something the caller can't see
 │   ├── AgentNotFound · TemplateNotFound · RunNotFound · KeyNotFound · ResponseNotFound
-│   ├── StreamNotFound · CheckpointNotFound · ScheduleNotFound
+│   ├── StreamNotFound · CheckpointNotFound · ApprovalNotFound · ScheduleNotFound
 │   ├── ConversationNotFound · ItemNotFound · CompletionNotFound · MemoryNotFound
 │   ├── LimitNotFound · PriceNotFound · ProviderNotFound · ProviderModelNotFound
+│   ├── WebhookNotFound · DeliveryNotFound
 │   └── ModelNotFound            no agent answers to this `model`
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
@@ -39,8 +41,10 @@ DomainError
 │   ├── ResponseInProgress       it has not ended yet
 │   ├── MemoryExists · MemoryFull
 │   ├── RequestIdInUse · EventsGone
+│   ├── ApprovalIsDecided · ApprovalChanged · RunNotWaiting
 │   ├── ApprovalNeedsDurableRun  a person is to decide, and the caller waits
 │   ├── RunNotDurable            it left nothing to go on from
+│   ├── TooManyWebhooks
 │   ├── TooManySchedules         somebody has as many as an operator allows
 │   └── ConcurrentChange         somebody else's change came first
 ├── StaleVersion         If-Match names an older state
@@ -139,7 +143,11 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
+    ApprovalChanged,
+    ApprovalIsDecided,
     ApprovalNeedsDurableRun,
+    ApprovalNotFound,
+    ArgumentsRefused,
     CheckpointNotFound,
     DatabaseUnavailable,
     DeadlineExceeded,
@@ -151,6 +159,7 @@ from runtime.domain.errors.runs import (
     RunNotDurable,
     RunNotEnded,
     RunNotFound,
+    RunNotWaiting,
     RunTimeout,
     Saturated,
     SecretUnreadable,
@@ -178,12 +187,17 @@ from runtime.domain.errors.upstream import (
     UpstreamRefused,
     UpstreamTimeout,
 )
+from runtime.domain.errors.webhooks import DeliveryNotFound, TooManyWebhooks, WebhookNotFound
 
 __all__ = [
     "AgentExists",
     "AgentNotFound",
     "AnswerNotKept",
+    "ApprovalChanged",
+    "ApprovalIsDecided",
     "ApprovalNeedsDurableRun",
+    "ApprovalNotFound",
+    "ArgumentsRefused",
     "BudgetExhausted",
     "CheckpointNotFound",
     "CircuitOpen",
@@ -193,6 +207,7 @@ __all__ = [
     "ConversationNotFound",
     "DatabaseUnavailable",
     "DeadlineExceeded",
+    "DeliveryNotFound",
     "DomainError",
     "Draining",
     "EgressRefused",
@@ -244,6 +259,7 @@ __all__ = [
     "RunNotDurable",
     "RunNotEnded",
     "RunNotFound",
+    "RunNotWaiting",
     "RunTimeout",
     "Saturated",
     "ScheduleNotFound",
@@ -259,6 +275,7 @@ __all__ = [
     "TokenKeysUnavailable",
     "TooManyQueuedRuns",
     "TooManySchedules",
+    "TooManyWebhooks",
     "TransitionRefused",
     "Unauthenticated",
     "Unavailable",
@@ -273,4 +290,5 @@ __all__ = [
     "UpstreamRefused",
     "UpstreamTimeout",
     "VersionExists",
+    "WebhookNotFound",
 ]

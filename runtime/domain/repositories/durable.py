@@ -23,6 +23,9 @@ class DurableRunRepository(Protocol):
     async def get(self, id: RunId) -> DurableRun:
         """Raises RunNotFound."""
 
+    async def some(self, ids: Collection[RunId]) -> Mapping[RunId, DurableRun]:
+        """Those of them that are durable."""
+
     async def queued(self) -> int:
         """How many of the owner's own wait to be begun."""
 
@@ -35,6 +38,9 @@ class DurableRunRepository(Protocol):
 
     async def release(self, id: RunId, attempt: int, not_before: datetime | None = None) -> bool:
         """RUNNING → QUEUED: another process, or this one later, goes on. As `suspend`."""
+
+    async def waits(self, id: RunId) -> bool:
+        """Whether it is WAITING, and stays so until this transaction ends."""
 
     async def wake(self, id: RunId) -> bool:
         """WAITING → QUEUED. False when it does not wait."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import DomainError, ExecutionFailed
+from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.services.executor import AgentExecutor, AgentInstance
 from runtime.domain.services.memories import MemoryService
 from runtime.domain.services.models import ModelServices
@@ -56,6 +57,7 @@ class TemplateExecutor(AgentExecutor):
         memories: MemoryService,
         executors: Mapping[str, FrameworkExecutor],
         secrets: ConfigSecrets,
+        checkpoints: CheckpointStore | None = None,
     ) -> None:
         self._registry = registry
         self._models = models
@@ -63,6 +65,7 @@ class TemplateExecutor(AgentExecutor):
         self._memories = memories
         self._executors = executors
         self._secrets = secrets
+        self._checkpoints = checkpoints
         self._in_process = InProcessExecutor()
 
     def generation(self, agent: Agent) -> int:
@@ -77,6 +80,7 @@ class TemplateExecutor(AgentExecutor):
             self._tools,
             self._memories,
             config_of=lambda _: opened.config,
+            checkpoints=self._checkpoints,
         )
         forget = redacted.know(opened.texts.values())
         try:

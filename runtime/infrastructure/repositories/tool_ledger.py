@@ -14,17 +14,16 @@ from sqlalchemy import (
     Row,
     Table,
     Update,
-    column,
     func,
     insert,
     literal,
     select,
-    table,
     tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from runtime.domain.entities.runs import RunStatus
 from runtime.domain.entities.tool_calls import RecordedCall
 from runtime.domain.repositories.durable import LedgerCall, ToolLedger
 from runtime.domain.repositories.tool_calls import SHOWN_OUTPUT, ToolCallRepository
@@ -42,6 +41,7 @@ from runtime.infrastructure.repositories.base import (
     metadata,
 )
 from runtime.infrastructure.repositories.cursors import Cursors, Position
+from runtime.infrastructure.repositories.durable_runs import durable_runs, take_writer
 
 tool_calls = Table(
     "tool_calls",
@@ -64,7 +64,6 @@ tool_calls = Table(
     PrimaryKeyConstraint("run_id", "call_id"),
 )
 _OPEN = ("asked", "started")
-_durable_runs = table("durable_runs", column("id"), column("attempt"), column("status"))
 
 
 class SqlToolLedger(ToolLedger):
@@ -115,15 +114,14 @@ class SqlToolLedger(ToolLedger):
     async def _current(self, call: LedgerCall) -> AsyncIterator[AsyncConnection]:
         """A transaction in which the attempt stays the run's. Raises AttemptLost."""
         mine = select(literal(1)).where(
-            _durable_runs.c.id == call.run,
-            _durable_runs.c.attempt == call.attempt,
-            _durable_runs.c.status == "running",
+            durable_runs.c.id == call.run,
+            durable_runs.c.attempt == call.attempt,
+            durable_runs.c.status == RunStatus.RUNNING,
         )
         with refusals():
             async with self._engine.begin() as connection:
                 if connection.dialect.name == "sqlite":
-                    # What is read below stays so until it is written.
-                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    await take_writer(connection)
                 else:
                     mine = mine.with_for_update(read=True)
                 if (await connection.execute(mine)).first() is None:

@@ -23,6 +23,7 @@ from runtime.infrastructure.web.openai import chat, completions, conversations, 
 from runtime.infrastructure.web.openai.responses import routes as responses
 from runtime.infrastructure.web.routes import (
     agents,
+    approvals,
     keys,
     limits,
     memories,
@@ -34,6 +35,7 @@ from runtime.infrastructure.web.routes import (
     schedules,
     system,
     templates,
+    webhooks,
 )
 from runtime.infrastructure.web.streaming import providers as streaming_providers
 from runtime.infrastructure.web.streaming import routes as streaming
@@ -75,10 +77,12 @@ def create_app(container: Container) -> FastAPI:
         runs.router,
         schedules.router,
         run_events.router,
+        approvals.router,
         keys.router,
         memories.router,
         limits.router,
         prices.router,
+        webhooks.router,
         gateway_agents.router,
         gateway_messages.router,
         gateway_system.router,

@@ -1,8 +1,9 @@
 """The tools of a graph that runs them by itself."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from asyncio import gather
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from langchain_core.messages import ToolMessage
@@ -15,6 +16,8 @@ from runtime.domain.services.tools import ToolOutcome, ToolService, ToolTraits
 from runtime.domain.value_objects.chat import ToolCall, ToolSpec
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.templates.tools import call_tool, once
+
+T = TypeVar("T")
 
 _ASKED_AS: ContextVar[str] = ContextVar("asked_as", default="")
 """The id that the model gave the call which is being made."""
@@ -131,6 +134,16 @@ def once_each(tools: Sequence[BaseTool], traits: Mapping[str, ToolTraits]) -> li
         )
         for tool in tools
     ]
+
+
+async def side_by_side(work: Iterable[Awaitable[T]]) -> list[T]:
+    """All at the same time, and each to its end even where another one waits for a person: a call
+    that is cut off is one of which nobody knows whether it was made."""
+    results = await gather(*work, return_exceptions=True)
+    errors = [each for each in results if isinstance(each, BaseException)]
+    for error in sorted(errors, key=lambda error: isinstance(error, GraphBubbleUp)):
+        raise error
+    return [each for each in results if not isinstance(each, BaseException)]
 
 
 def _asked_as(input: object) -> str:

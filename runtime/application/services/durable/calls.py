@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +18,7 @@ from runtime.domain.services.tools import ToolOutcome
 from runtime.domain.value_objects.chat import ToolCall
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import RunId
+from runtime.domain.value_objects.tool_arguments import canonical, keepable
 
 T = TypeVar("T")
 
@@ -61,9 +61,9 @@ class AttemptCalls(CallLog):
             scope=self._scope,
             attempt=self._attempt,
             call_id=_plain_id(call.id),
-            step=_storable(step),
+            step=keepable(step),
             occurrence=self._times[same],
-            name=_storable(call.name),
+            name=keepable(call.name),
             arguments=arguments,
             repeatable=repeatable,
             ask=ask,
@@ -83,7 +83,7 @@ class AttemptCalls(CallLog):
 
     async def after(self, entered: Entered, outcome: ToolOutcome, duration_ms: float) -> None:
         entry = self._calls[entered.call_id]
-        kept = replace(outcome, output=_storable(outcome.output))
+        kept = replace(outcome, output=keepable(outcome.output))
         write = self._patiently(lambda: self._ledger.finish(entry, kept, duration_ms))
         # What a tool has done is recorded even when nobody waits for it any more.
         task = asyncio.ensure_future(write)
@@ -114,18 +114,6 @@ def _tries(patience_s: float) -> AsyncIterator[stamina.Attempt]:
             wait_jitter=0.1,
         )
     )
-
-
-def canonical(arguments: str) -> str:
-    """The same text for the same JSON; anything else as it is, as far as it can be stored."""
-    try:
-        return json.dumps(json.loads(arguments or "{}"), sort_keys=True, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        return _storable(arguments)
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _plain_id(id: str) -> str:

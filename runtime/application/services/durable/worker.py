@@ -91,10 +91,11 @@ class Worker:
     async def _prepared(self, ticket: Ticket) -> Attempt:
         async with self.uow(ticket.scope) as work:
             run = await work.durable.get(ticket.id)
-            decisions: Mapping[str, Decision] = {}
+            asked = await work.approvals.of_run(ticket.id)
         if run.attempt != ticket.attempt:
             raise AttemptLost
         before = await self.logs.all_of(run.id, run.scope)
+        decisions = {each.key: each.answer for each in asked if each.answer}
         return Attempt(self.logs, self.endings, run, before, self._durability(run, decisions))
 
     def _durability(self, run: DurableRun, decisions: Mapping[str, Decision]) -> Durability:

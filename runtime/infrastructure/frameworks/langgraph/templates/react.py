@@ -12,9 +12,8 @@ from runtime.domain.value_objects.chat import ToolCall
 from runtime.templates.langgraph import LangGraphTemplate
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
 from runtime.templates.langgraph.recall import RecallingConfig, recalled
-from runtime.templates.langgraph.tools import granted_specs
-from runtime.templates.scope import current_run
-from runtime.templates.tools import side_by_side
+from runtime.templates.langgraph.tools import granted_specs, side_by_side
+from runtime.templates.scope import RunScope, current_run
 
 
 class ReactConfig(RecallingConfig):
@@ -110,6 +109,9 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
             "known": None if self.config.long_term_memory else "",
         }
 
+    def restore(self, state: Mapping[str, Any], scope: RunScope) -> None:
+        scope.called_own_tools = state.get("rounds", 0) > 0
+
     async def run(self, input: RunInput, emit: Emit) -> None:
         for tool in input.options.tools:
             if tool.name in self._granted:
@@ -141,11 +143,11 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
         if answer.text:
             await scope.say("\n\n")
         broken = {call["id"] for call in answer.invalid_tool_calls}
-        work = [self._result(call, call.id in broken) for call in tool_calls_of(answer)]
+        calls = tool_calls_of(answer)
         if self.config.parallel:
-            results = await side_by_side(work)
+            results = await side_by_side([self._result(call, call.id in broken) for call in calls])
         else:
-            results = [await each for each in work]
+            results = [await self._result(call, call.id in broken) for call in calls]
         scope.called_own_tools = True
         return {"messages": results}
 
