@@ -3,6 +3,7 @@
 A refusal must not tell a foreign id from an unknown one, change nothing, and send no stream.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,6 +19,7 @@ from sqlalchemy import select
 
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.infrastructure.repositories.base import metadata
+from runtime.infrastructure.repositories.durable_runs import GOING_ON, durable_runs
 from tests.e2e.server import Json, Served, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -78,9 +80,14 @@ class World:
         return made
 
     async def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Everything that is stored."""
+        """Everything that is stored, once nothing goes on."""
         await self.served.container.recorder().flush()
         async with self.served.container.engine().connect() as connection:
+            going_on = select(durable_runs.c.id).where(durable_runs.c.status.in_(GOING_ON))
+            for _ in range(500):
+                if (await connection.execute(going_on)).first() is None:
+                    break
+                await asyncio.sleep(0.02)
             return {
                 table.name: sorted(map(tuple, await connection.execute(select(table))), key=str)
                 for table in metadata.sorted_tables
@@ -636,6 +643,7 @@ MATRIX = [
         "schedule",
         "404 404 200 404 403 404",
         body=lambda _: {"name": "renamed"},
+        telling=("admin",),
     ),
     Row(f"DELETE {SCHEDULE}", "schedule", OWNS),
     Row(f"POST {SCHEDULE}/pause", "schedule", OWNS),
