@@ -526,6 +526,17 @@ async def test_what_is_not_given_stays(world: World) -> None:
     )
 
 
+async def test_a_schedule_of_an_agent_that_is_gone_can_still_be_switched_off(
+    world: World,
+) -> None:
+    made = await world.create()
+    await world.revoke()
+
+    assert not (await world.change(made.id, enabled=False)).enabled
+    with pytest.raises(ModelNotFound):
+        await world.change(made.id, order=ORDER)
+
+
 async def test_another_time_counts_from_now_on(world: World) -> None:
     made = await world.create()
     world.now = NOON + minutes(90)

@@ -142,7 +142,8 @@ class ChangeScheduleHandler:
             updated_at=now,
             **command.fields,
         )
-        await desk.agent(became.model, became.order)
+        if command.order or "model" in command.fields:
+            await desk.agent(became.model, became.order)
         if command.timing != Timing():
             trigger = desk.trigger(command.timing, now, seen.trigger)
             became = replace(became, trigger=trigger, next_at=desk.first_tick(trigger, now))

@@ -117,12 +117,16 @@ class Scheduler:
 
     async def _keep_time(self) -> None:
         while True:
+            due = 0
             try:
-                # As long as there is a backlog, without a pause.
-                if await self.turn() < AT_ONCE:
-                    await asyncio.sleep(LOOK_EVERY_S)
+                due = await self.turn()
             except DatabaseUnavailable:
                 logger.warning("schedules wait: the database is away")
+            # The keeper outlives whatever is wrong with one turn.
+            except Exception:
+                logger.exception("schedules could not be looked at")
+            # Not while there is a backlog.
+            if due < AT_ONCE:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def _decide(self, seen: Schedule, now: datetime) -> None:
