@@ -9,6 +9,7 @@ from runtime.application.handlers import (
     agents,
     completions,
     durable,
+    durable_forks,
     keys,
     limits,
     memories,
@@ -25,12 +26,15 @@ from runtime.application.handlers import (
 from runtime.application.handlers import (
     webhooks as webhook_handlers,
 )
+from runtime.application.handlers.approvals import DecideApprovalHandler
 from runtime.application.handlers.assembly import AssembleAgentHandler
 from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.feedback import GiveFeedbackHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.handlers.streaming import StreamChatHandler
 from runtime.application.queries.agents import AgentQueries
+from runtime.application.queries.approvals import ApprovalQueries
+from runtime.application.queries.checkpoints import CheckpointQueries
 from runtime.application.queries.completions import CompletionQueries
 from runtime.application.queries.feedback import FeedbackQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
@@ -102,6 +106,7 @@ from runtime.infrastructure.frameworks.discovery import (
     register_entry_points,
 )
 from runtime.infrastructure.frameworks.executor import TemplateExecutor
+from runtime.infrastructure.frameworks.langgraph.states import LangGraphStates
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.frameworks.watcher import TemplateWatcher
 from runtime.infrastructure.identity import token_verifier
@@ -427,13 +432,14 @@ class Container(containers.DeclarativeContainer):
         endings=endings,
         most_queued=settings.provided.max_queued_runs_per_user,
     )
+    tool_ledger = providers.Singleton(SqlToolLedger, engine)
     run_worker = providers.Singleton(
         Worker,
         id=worker_id,
         uow=uow,
         logs=run_logs,
         endings=endings,
-        calls=providers.Singleton(_calls, providers.Singleton(SqlToolLedger, engine), clock),
+        calls=providers.Singleton(_calls, tool_ledger, clock),
         execute=execute_agent,
         dispatcher=dispatcher,
     )
@@ -461,6 +467,30 @@ class Container(containers.DeclarativeContainer):
     )
     cancel_run = providers.Factory(durable.CancelRunHandler, uow=uow, desk=run_desk)
     retry_run = providers.Factory(durable.RetryRunHandler, uow=uow, desk=run_desk, now=clock)
+    decide_approval = providers.Factory(
+        DecideApprovalHandler, uow=uow, now=clock, tools=tools, dispatcher=dispatcher
+    )
+    approval_queries = providers.Factory(ApprovalQueries, uow=uow, recorder=recorder)
+    graph_states = providers.Singleton(LangGraphStates)
+    resume_run = providers.Factory(
+        durable_forks.ResumeRunHandler,
+        uow=uow,
+        desk=run_desk,
+        store=checkpoints,
+        ledger=tool_ledger,
+        now=clock,
+    )
+    fork_run = providers.Factory(
+        durable_forks.ForkRunHandler,
+        uow=uow,
+        desk=run_desk,
+        store=checkpoints,
+        states=graph_states,
+        now=clock,
+    )
+    checkpoint_queries = providers.Factory(
+        CheckpointQueries, uow=uow, store=checkpoints, states=graph_states
+    )
     response_context = providers.Factory(ResponseContext, uow=uow)
     create_response = providers.Factory(
         responses.CreateResponseHandler,

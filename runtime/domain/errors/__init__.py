@@ -31,7 +31,7 @@ DomainError
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists · ProviderExists · ProviderModelExists
-│   ├── RunNotDurable · RunNotEnded
+│   ├── RunNotDurable · RunNotEnded · RunHasCompleted
 │   ├── ProviderInUse            agents or other models need it
 │   ├── ProviderReadOnly         it is set in the operator's settings
 │   ├── TransitionRefused        the life cycle has no such step
@@ -156,6 +156,7 @@ from runtime.domain.errors.runs import (
     ExecutionFailed,
     IterationLimit,
     RequestIdInUse,
+    RunHasCompleted,
     RunNotDurable,
     RunNotEnded,
     RunNotFound,
@@ -256,6 +257,7 @@ __all__ = [
     "RequestTooLarge",
     "ResponseInProgress",
     "ResponseNotFound",
+    "RunHasCompleted",
     "RunNotDurable",
     "RunNotEnded",
     "RunNotFound",

@@ -226,3 +226,13 @@ class CheckpointNotFound(NotFound):
 
     def __init__(self, checkpoint: object) -> None:
         super().__init__(f"The run has no checkpoint '{checkpoint}'.", param="checkpoint_id")
+
+
+class RunHasCompleted(Conflict):
+    code = "run_has_completed"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(
+            f"Run '{run}' has completed, so that there is nothing to go on with; fork it from one "
+            "of its checkpoints, or start it again."
+        )
