@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check conformance bench load profile lock clean
+.PHONY: help run test check conformance bench load chaos profile lock clean
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -14,6 +14,7 @@ help:
 	@echo "make bench   measure against the floor and a minimal handler"
 	@echo "make profile show where the CPU of a request goes"
 	@echo "make load    500 streams at once, then 10,000 requests of which some leave and some fail"
+	@echo "make chaos   1,000 kills under load, on SQLite and PostgreSQL (CHAOS_KILLS, CHAOS_DATABASE, CHAOS_SEED)"
 	@echo "make lock    resolve the dependencies again and write requirements/"
 
 $(BIN)/uv: requirements/bootstrap.txt
@@ -62,6 +63,9 @@ profile: $(VENV)/.dev
 
 load: $(VENV)/.dev
 	$(BIN)/python -m tests.e2e.load
+
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate

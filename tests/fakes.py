@@ -10,16 +10,20 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from runtime.domain.entities.agents import Agent, AgentLine
+from runtime.domain.entities.approvals import Approval
 from runtime.domain.entities.audit import AuditEntry
 from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.feedback import Feedback
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.entities.limits import LimitRule, PriceRule, UsageDay, used_by
+from runtime.domain.entities.memories import Fact
 from runtime.domain.entities.providers import Provider
 from runtime.domain.entities.responses import Response
 from runtime.domain.entities.runs import Run, RunStatus
+from runtime.domain.entities.schedules import Schedule, ScheduleTick
 from runtime.domain.entities.sessions import Session
+from runtime.domain.entities.webhooks import Webhook
 from runtime.domain.errors import (
     AgentExists,
     AgentNotFound,
@@ -37,15 +41,18 @@ from runtime.domain.repositories.agents import (
     AgentLineRepository,
     AgentRepository,
 )
+from runtime.domain.repositories.approvals import ApprovalRepository
 from runtime.domain.repositories.audit import AuditRepository
 from runtime.domain.repositories.completions import CompletionRepository
 from runtime.domain.repositories.durable import DurableRunRepository
 from runtime.domain.repositories.feedback import FeedbackRepository
 from runtime.domain.repositories.keys import ApiKeyRepository, KeyRing
 from runtime.domain.repositories.limits import LimitRepository, PriceRepository, UsageRepository
+from runtime.domain.repositories.memories import FactRepository
 from runtime.domain.repositories.providers import ProviderRepository
 from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.repositories.runs import RunFilter, RunLog, RunRepository, RunTotals
+from runtime.domain.repositories.schedules import ScheduleRepository
 from runtime.domain.repositories.sessions import (
     Addition,
     Operation,
@@ -56,19 +63,25 @@ from runtime.domain.repositories.sessions import (
     SessionRepository,
     TakeSession,
 )
+from runtime.domain.repositories.tool_calls import ToolCallRepository
+from runtime.domain.repositories.webhooks import WebhookRepository
 from runtime.domain.unit_of_work import Publish, UnitOfWork
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug, VersionType
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import (
     AgentId,
+    ApprovalId,
     AuditId,
     CompletionId,
     ItemId,
     KeyId,
     LineId,
+    MemoryId,
     ResponseId,
     RunId,
+    ScheduleId,
     SessionId,
+    WebhookId,
 )
 from runtime.domain.value_objects.items import AgentToolItem, Item, ReasoningItem
 from runtime.domain.value_objects.limits import Subject
@@ -79,6 +92,7 @@ from runtime.infrastructure.repositories.base import MAX_KEY, storable
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.items import from_json, to_json
 from runtime.infrastructure.repositories.runs import run_position
+from tests.fakes_approvals import MemoryApprovalRepository
 from tests.fakes_completions import Kept, MemoryCompletionRepository
 from tests.fakes_durable_runs import MemoryDurableRunRepository
 from tests.fakes_feedback import MemoryFeedbackRepository, Opinion
@@ -88,12 +102,16 @@ from tests.fakes_limits import (
     MemoryUsageRepository,
     add_usage,
 )
+from tests.fakes_memories import MemoryFactRepository
 from tests.fakes_providers import MemoryProviderRepository
 from tests.fakes_responses import (
     LoggedEvent,
     MemoryResponseRepository,
     MemoryRunEventRepository,
 )
+from tests.fakes_schedules import MemoryScheduleRepository
+from tests.fakes_tools import Called, MemoryToolCallRepository
+from tests.fakes_webhooks import MemoryWebhookRepository, Outbox, Queued
 
 T = TypeVar("T")
 
@@ -114,12 +132,19 @@ class Tables:
     holds: dict[SessionId, tuple[str, float]] = field(default_factory=dict)
     completions: dict[CompletionId, Kept] = field(default_factory=dict)
     feedback: dict[Opinion, Feedback] = field(default_factory=dict)
-    responses: dict[ResponseId, tuple[Response, datetime | None]] = field(default_factory=dict)
+    responses: dict[ResponseId, Response] = field(default_factory=dict)
     run_events: dict[tuple[RunId, int], LoggedEvent] = field(default_factory=dict)
     limits: dict[Subject, LimitRule] = field(default_factory=dict)
     prices: dict[tuple[str, str], PriceRule] = field(default_factory=dict)
     usage: dict[tuple[Subject, date], UsageDay] = field(default_factory=dict)
     providers: dict[tuple[str, str], Provider] = field(default_factory=dict)
+    schedules: dict[ScheduleId, Schedule] = field(default_factory=dict)
+    ticks: dict[RunId, ScheduleTick] = field(default_factory=dict)
+    tool_calls: dict[tuple[RunId, str], Called] = field(default_factory=dict)
+    memories: dict[MemoryId, Fact] = field(default_factory=dict)
+    approvals: dict[ApprovalId, Approval] = field(default_factory=dict)
+    webhooks: dict[WebhookId, Webhook] = field(default_factory=dict)
+    webhook_deliveries: dict[str, Queued] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         return Tables(*(dict(getattr(self, table.name)) for table in fields(self)))
@@ -138,7 +163,7 @@ class MemoryTransaction:
 
     def __init__(self, store: MemoryStore, scope: Scope) -> None:
         self.scope = scope
-        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule | Provider] = []
+        self.seen: list[Agent | AgentLine | ApiKey | LimitRule | PriceRule | Provider | Outbox] = []
         self._store = store
         self._own: Tables | None = None
 
@@ -156,13 +181,17 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
         | Run
         | DurableRun
         | ChatCompletion
         | Response
-        | Provider,
+        | Provider
+        | Webhook
+        | Schedule
+        | ScheduleTick,
     ) -> None:
         if row.project_id != self.scope.project_id:
             raise ValueError(f"a row of project {row.project_id} in a unit of another one")
@@ -173,6 +202,7 @@ class MemoryTransaction:
         self,
         row: Agent
         | AgentLine
+        | Approval
         | AuditEntry
         | ApiKey
         | Run
@@ -180,7 +210,10 @@ class MemoryTransaction:
         | Session
         | ChatCompletion
         | Response
-        | Provider,
+        | Provider
+        | Webhook
+        | Schedule
+        | ScheduleTick,
     ) -> bool:
         return row.owner_id == self.scope.user_id
 
@@ -702,6 +735,7 @@ class MemoryUnitOfWork(UnitOfWork):
         self.audit: AuditRepository = MemoryAuditRepository(transaction)
         self.keys: ApiKeyRepository = MemoryApiKeyRepository(transaction)
         self.runs: RunRepository = MemoryRunRepository(transaction)
+        self.schedules: ScheduleRepository = MemoryScheduleRepository(transaction)
         self.durable: DurableRunRepository = MemoryDurableRunRepository(transaction)
         self.sessions: SessionRepository = MemorySessionRepository(transaction)
         self.feedback: FeedbackRepository = MemoryFeedbackRepository(transaction)
@@ -712,6 +746,10 @@ class MemoryUnitOfWork(UnitOfWork):
         self.prices: PriceRepository = MemoryPriceRepository(transaction)
         self.usage: UsageRepository = MemoryUsageRepository(transaction)
         self.providers: ProviderRepository = MemoryProviderRepository(transaction)
+        self.tool_calls: ToolCallRepository = MemoryToolCallRepository(transaction)
+        self.memories: FactRepository = MemoryFactRepository(transaction)
+        self.approvals: ApprovalRepository = MemoryApprovalRepository(transaction)
+        self.webhooks: WebhookRepository = MemoryWebhookRepository(transaction)
 
     async def commit(self) -> None:
         self._transaction.commit()

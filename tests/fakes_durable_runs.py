@@ -1,5 +1,6 @@
 """Durable runs, in memory."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -33,6 +34,9 @@ class MemoryDurableRunRepository(DurableRunRepository):
             raise RunNotFound(id)
         return found
 
+    async def some(self, ids: Collection[RunId]) -> Mapping[RunId, DurableRun]:
+        return {run.id: run for run in self._visible() if run.id in ids}
+
     async def queued(self) -> int:
         mine = self._transaction.mine
         return sum(run.status is RunStatus.QUEUED and mine(run) for run in self._visible())
@@ -53,6 +57,11 @@ class MemoryDurableRunRepository(DurableRunRepository):
 
     async def release(self, id: RunId, attempt: int, not_before: datetime | None = None) -> bool:
         return await self._from_running(id, attempt, RunStatus.QUEUED, not_before)
+
+    async def waits(self, id: RunId) -> bool:
+        await self._transaction.writing()
+        now = self._find(id)
+        return now is not None and now.status is RunStatus.WAITING
 
     async def wake(self, id: RunId) -> bool:
         now = self._find(id)

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
+from runtime.application.services.memories import MemoryBook
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.providers import ProviderModel
 from runtime.domain.errors import DomainError, EmbeddingModelNotFound, InvalidValue
@@ -18,6 +20,7 @@ from runtime.domain.events.runs import (
     UsageReported,
 )
 from runtime.domain.services.executor import RunInput
+from runtime.domain.services.memories import MemoryService
 from runtime.domain.services.models import (
     EmbeddingCall,
     ModelCall,
@@ -29,7 +32,7 @@ from runtime.domain.services.models import (
     ProviderHealth,
 )
 from runtime.domain.services.monitor import UNWATCHED, Monitor
-from runtime.domain.services.tools import ToolOutcome, ToolService
+from runtime.domain.services.tools import ToolOutcome, ToolService, ToolTraits
 from runtime.domain.value_objects.agents import AgentSpec, Slug, TemplateRef
 from runtime.domain.value_objects.chat import (
     ChatRole,
@@ -50,6 +53,7 @@ from runtime.infrastructure.providers.live import DEFAULTS, LiveProvider
 from runtime.infrastructure.providers.service import PooledModelServices, ProjectModels
 from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.templates.base import BaseAgentTemplate, Services
+from tests.fakes import MemoryStore, Published, memory_unit_of_work
 
 T = TypeVar("T", bound=BaseAgentTemplate)
 NO_OPTIONS = GenerationOptions()
@@ -145,6 +149,7 @@ class ScriptedTools(ToolService):
 
     def __init__(self, **results: str | Exception | asyncio.Event) -> None:
         self.results = results
+        self.said_of: dict[str, ToolTraits] = {}
         self.called: list[tuple[str, str]] = []
 
     def names(self) -> Sequence[str]:
@@ -155,6 +160,12 @@ class ScriptedTools(ToolService):
             if name not in self.results:
                 raise InvalidValue(f"There is no tool '{name}'.", param="tools")
         return [ToolSpec(name, f"Does {name}.", {"type": "object"}) for name in granted]
+
+    def traits(self, name: str) -> ToolTraits:
+        return self.said_of.get(name, ToolTraits())
+
+    def problem(self, name: str, arguments: str) -> str | None:
+        return None
 
     async def call(self, name: str, arguments: str) -> ToolOutcome:
         self.called.append((name, arguments))
@@ -183,14 +194,20 @@ def an_agent(template: type[BaseAgentTemplate], **config: object) -> Agent:
     )
 
 
+def memory_book(store: MemoryStore | None = None, most: int = 1_000) -> MemoryBook:
+    uow = partial(memory_unit_of_work, store or MemoryStore(), Published())
+    return MemoryBook(uow, lambda: WHEN, most)
+
+
 def made(
     template: type[T],
     models: ModelService,
     tools: ToolService | None = None,
+    memories: MemoryService | None = None,
     /,
     **config: object,
 ) -> T:
-    services = Services(models, tools or BuiltinTools())
+    services = Services(models, tools or BuiltinTools(), memories or memory_book())
     return template.create_instance(an_agent(template, **config), services)
 
 

@@ -1,7 +1,7 @@
 """Responses and the events of runs, in memory."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING
 from runtime.domain.entities.responses import Response
 from runtime.domain.errors import InvalidValue, PreviousResponseNotFound, ResponseNotFound
 from runtime.domain.events.runs import RunEvent
-from runtime.domain.repositories.responses import (
-    Lapsed,
-    LogEntry,
-    ResponseLeases,
-    ResponseRepository,
-    RunEventLog,
-    RunEventRepository,
-)
+from runtime.domain.repositories.pruning import Pruner
+from runtime.domain.repositories.responses import ResponseRepository, RunEventRepository
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import ResponseId, RunId
 from runtime.infrastructure.event_json import event_from_json, event_to_json
@@ -37,12 +31,12 @@ class MemoryResponseRepository(ResponseRepository):
     def __init__(self, transaction: "MemoryTransaction") -> None:
         self._transaction = transaction
 
-    async def add(self, response: Response, lease_until: datetime | None = None) -> None:
+    async def add(self, response: Response) -> None:
         self._transaction.own(response)
         tables = await self._transaction.writing()
         if response.id in tables.responses:
             raise ValueError(f"response {response.id} was written before")
-        tables.responses[response.id] = (_stored(response), lease_until)
+        tables.responses[response.id] = _stored(response)
 
     async def get(self, id: ResponseId) -> Response:
         found = self._find(id)
@@ -66,7 +60,7 @@ class MemoryResponseRepository(ResponseRepository):
         stored = self._find(response.id)
         if stored is None or stored.status.final:
             return False
-        tables.responses[response.id] = (_stored(response), None)
+        tables.responses[response.id] = _stored(response)
         return True
 
     async def remove(self, id: ResponseId) -> None:
@@ -74,7 +68,7 @@ class MemoryResponseRepository(ResponseRepository):
         del tables.responses[(await self.get(id)).id]
 
     def _find(self, id: ResponseId) -> Response | None:
-        found, _ = self._transaction.tables.responses.get(id, (None, None))
+        found = self._transaction.tables.responses.get(id)
         if found is None or found.project_id != self._transaction.scope.project_id:
             return None
         administers = self._transaction.scope.administers
@@ -119,60 +113,16 @@ class MemoryRunEventRepository(RunEventRepository):
         )
 
 
-class MemoryRunEventLog(RunEventLog):
+class MemoryResponsePruner(Pruner):
     def __init__(self, store: "MemoryStore") -> None:
         self._store = store
-
-    async def append(self, entries: Sequence[LogEntry]) -> Sequence[bool]:
-        async with self._store.writer:
-            tables = self._store.tables.copy()
-            outcomes = []
-            for entry in entries:
-                free = (entry.run, entry.after + 1) not in tables.run_events
-                ends = entry.ends
-                if ends and tables.responses[ends.id][0].status.final:
-                    free = False
-                outcomes.append(free)
-                if free:
-                    if ends:
-                        tables.responses[ends.id] = (_stored(ends), None)
-                    for seq, event in enumerate(entry.events, entry.after + 1):
-                        row = LoggedEvent(entry.scope, _json(event))
-                        tables.run_events[entry.run, seq] = row
-            self._store.tables = tables
-            return outcomes
-
-
-class MemoryResponseLeases(ResponseLeases):
-    def __init__(self, store: "MemoryStore") -> None:
-        self._store = store
-
-    async def going_on(self, ids: Collection[ResponseId]) -> set[ResponseId]:
-        rows = self._store.tables.responses
-        return {id for id in ids if id in rows and not rows[id][0].status.final}
-
-    async def hold(self, ids: Collection[ResponseId], until: datetime) -> None:
-        async with self._store.writer:
-            tables = self._store.tables.copy()
-            for id in await self.going_on(ids):
-                tables.responses[id] = (tables.responses[id][0], until)
-            self._store.tables = tables
-
-    async def lapsed(self, at: datetime, *, limit: int) -> Sequence[Lapsed]:
-        rows = self._store.tables.responses.values()
-        found = [
-            Lapsed(response.id, response.scope)
-            for response, until in rows
-            if until and until < at and not response.status.final
-        ]
-        return found[:limit]
 
     async def prune(self, before: datetime) -> int:
         async with self._store.writer:
             tables = self._store.tables.copy()
             old = [
                 response
-                for response, _ in tables.responses.values()
+                for response in tables.responses.values()
                 if response.created_at < before and response.status.final
             ]
             for response in old:

@@ -84,6 +84,8 @@ def upgrade() -> None:
         sa.Column("tool", words, nullable=False),
         sa.Column("arguments", sa.Text, nullable=False),
         sa.Column("value", sa.Text, nullable=False),
+        sa.Column("call_id", words, nullable=False),
+        sa.Column("approver", words, nullable=False),
         sa.Column("requested_at", time, nullable=False),
         sa.Column("decision", words),
         sa.Column("decided_by", words),
@@ -91,6 +93,9 @@ def upgrade() -> None:
         sa.Column("answer", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_approvals"),
         sa.UniqueConstraint("run_id", "key", name="uq_approvals_run_id_key"),
+    )
+    op.create_index(
+        "ix_approvals_project_id_requested_at_id", "approvals", ["project_id", "requested_at", "id"]
     )
     op.add_column("run_events", sa.Column("attempt", sa.BigInteger))
     # PostgreSQL has NOTIFY.

@@ -50,7 +50,7 @@ def create_key(
         list[str] | None,
         typer.Option(
             help="Narrows the key to: models, agents:read, agents:write, review, runs:read, keys, "
-            "providers, system. May be given several times.",
+            "providers, webhooks, system. May be given several times.",
             show_default=False,
         ),
     ] = None,

@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from runtime import __version__
-from runtime.cli import agents, database, keys, limits, prices, providers, secrets, templates
+from runtime.cli import (
+    agents,
+    database,
+    keys,
+    limits,
+    memories,
+    prices,
+    providers,
+    secrets,
+    templates,
+)
 from runtime.cli.failures import Failure
 from runtime.cli.options import AsJson
 
@@ -22,6 +32,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
 app.add_typer(prices.app, name="prices")
 app.add_typer(providers.app, name="providers")
+app.add_typer(memories.app, name="memories")
 app.add_typer(database.app, name="db")
 app.add_typer(secrets.app, name="secrets")
 

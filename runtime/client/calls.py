@@ -260,6 +260,52 @@ def feedback(run_id: str, rating: Literal["up", "down"], comment: str | None = N
     return Call("POST", f"/v1/runs/{quoted(run_id)}/feedback", shapes.whole, body)
 
 
+def remember(
+    text: str,
+    *,
+    key: str | None = None,
+    value: object = None,
+    tags: Sequence[str] = (),
+    scope: Literal["user", "agent", "shared"] = "user",
+    agent: str | None = None,
+    expires_in_s: int | None = None,
+) -> Call[Json]:
+    """Have something known in later runs: by every agent of the caller's, by one, or shared."""
+    body = {
+        "text": text,
+        "key": key,
+        "value": value,
+        "tags": list(tags),
+        "scope": scope,
+        "agent": agent,
+        "expires_in_s": expires_in_s,
+    }
+    return Call("POST", "/v1/memories", shapes.whole, _given(body))
+
+
+def list_memories(
+    query: str | None = None,
+    *,
+    agent: str | None = None,
+    scope: Literal["user", "agent", "shared"] | None = None,
+    tag: str | None = None,
+    limit: int = 50,
+    after: str | None = None,
+) -> Call[Page]:
+    """What is known of the caller, newest first; with a query what fits it, the best first."""
+    asked = _query(query=query, agent=agent, scope=scope, tag=tag, limit=limit, after=after)
+    return Call("GET", "/v1/memories", shapes.page, query=asked)
+
+
+def forget(memory_id: str) -> Call[Json]:
+    return Call("DELETE", f"/v1/memories/{quoted(memory_id)}", shapes.whole)
+
+
+def forget_everything() -> Call[Json]:
+    """All that is known of the caller, but for what they share. Answers how many there were."""
+    return Call("DELETE", "/v1/memories", shapes.whole, query={"all": "true"})
+
+
 def health() -> Call[Json]:
     """`{"status", "services"}`; not raised for a runtime that says that it is unhealthy."""
     return Call("GET", "/api/health", shapes.health, also=(503,))

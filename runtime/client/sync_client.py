@@ -88,6 +88,11 @@ class AgentRuntimeClient:
     list_session_items = _calling(calls.list_session_items)
     delete_session = _calling(calls.delete_session)
 
+    remember = _calling(calls.remember)
+    list_memories = _calling(calls.list_memories)
+    forget = _calling(calls.forget)
+    forget_everything = _calling(calls.forget_everything)
+
     get_run = _calling(calls.get_run)
     list_runs = _calling(calls.list_runs)
     feedback = _calling(calls.feedback)

@@ -8,14 +8,22 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from runtime.application.handlers import (
     agents,
     completions,
+    durable,
     keys,
     limits,
+    memories,
     responses,
     seeding,
     sessions,
 )
 from runtime.application.handlers import (
     providers as provider_handlers,
+)
+from runtime.application.handlers import (
+    schedules as schedule_handlers,
+)
+from runtime.application.handlers import (
+    webhooks as webhook_handlers,
 )
 from runtime.application.handlers.assembly import AssembleAgentHandler
 from runtime.application.handlers.embeddings import EmbedHandler
@@ -28,44 +36,60 @@ from runtime.application.queries.feedback import FeedbackQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
 from runtime.application.queries.keys import KeyQueries
 from runtime.application.queries.limits import LimitQueries
+from runtime.application.queries.memories import MemoryQueries
 from runtime.application.queries.providers import ProviderQueries
 from runtime.application.queries.responses import ResponseQueries
 from runtime.application.queries.runs import RunQueries
+from runtime.application.queries.schedules import ScheduleQueries
 from runtime.application.queries.schema import SchemaQueries
 from runtime.application.queries.services import ServiceQueries
 from runtime.application.queries.sessions import SessionQueries
 from runtime.application.queries.statistics import StatisticsQueries
 from runtime.application.queries.tools import ToolQueries
+from runtime.application.queries.webhooks import WebhookQueries
 from runtime.application.services.admission import Admission
 from runtime.application.services.authentication import CredentialAuthenticator
-from runtime.application.services.background import BackgroundRuns
 from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.application.services.connections import Connections
 from runtime.application.services.context import ResponseContext
 from runtime.application.services.direct import DirectModels
 from runtime.application.services.drafting import Drafting
+from runtime.application.services.durable.calls import AttemptCalls
+from runtime.application.services.durable.caretaker import Caretaker
+from runtime.application.services.durable.desk import RunDesk
+from runtime.application.services.durable.endings import Endings
+from runtime.application.services.durable.logs import RunLogs
+from runtime.application.services.durable.worker import Worker
 from runtime.application.services.engine import Engine
 from runtime.application.services.generation.builtin import generator_modes
 from runtime.application.services.generation.modes import GeneratorModes
 from runtime.application.services.idempotency import IdempotentRequests
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.live_streams import LiveStreams
+from runtime.application.services.memories import MemoryBook
 from runtime.application.services.provider_keys import ProviderKeys
 from runtime.application.services.quotas import Quotas
 from runtime.application.services.recorder import RunRecorder
 from runtime.application.services.retention import Retention
 from runtime.application.services.rulebook import RuleBook
 from runtime.application.services.run_statistics import RunStatistics
+from runtime.application.services.scheduler import Scheduler
 from runtime.application.services.session_holds import SessionDesk
 from runtime.application.services.sessions import SessionTurns
 from runtime.application.services.structured_output import StructuredOutput
 from runtime.application.services.vetting import Vetting
+from runtime.application.services.webhooks.courier import Courier
+from runtime.application.services.webhooks.secrets import WebhookSecrets
+from runtime.domain.entities.durable import DurableRun
+from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
+from runtime.domain.services.durability import CallLog
 from runtime.domain.services.monitor import Monitor
 from runtime.domain.value_objects.chat import MAX_MESSAGES
 from runtime.domain.value_objects.ids import new_worker_id
+from runtime.infrastructure.calendar import CronCalendar
 from runtime.infrastructure.database import create_engine, ping
 from runtime.infrastructure.dispatch import run_dispatcher
 from runtime.infrastructure.dispatch.ground import Ground
@@ -93,23 +117,34 @@ from runtime.infrastructure.providers.connector import Connector
 from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
+from runtime.infrastructure.repositories.attempt_log import SqlAttemptLog
+from runtime.infrastructure.repositories.checkpoints import (
+    SqlCheckpointPruner,
+    SqlCheckpointStore,
+)
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
-from runtime.infrastructure.repositories.responses import SqlResponseLeases
-from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
+from runtime.infrastructure.repositories.responses import SqlResponsePruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.schedules import SqlScheduleBook, SqlTickPruner
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
+from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
+from runtime.infrastructure.repositories.webhook_deliveries import SqlDeliveryPruner
+from runtime.infrastructure.repositories.webhook_queue import SqlDeliveryQueue
 from runtime.infrastructure.schemas import JsonSchemaCompiler
 from runtime.infrastructure.secrets import SecretBox, load_secret_key, previous_keys
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.signals import run_signals
 from runtime.infrastructure.tools.service import BuiltinTools
+from runtime.infrastructure.tools.service import register_entry_points as register_tools
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
+from runtime.infrastructure.webhooks import EgressWebhookSender
 
 
 def utc_now() -> datetime:
@@ -118,15 +153,20 @@ def utc_now() -> datetime:
 
 def _templates(tools: BuiltinTools) -> TemplateRegistry:
     registry = TemplateRegistry(tools)
+    register_tools(tools, registry.report)
     register_built_in(registry)
     register_entry_points(registry)
     return registry
 
 
 def _folders(
-    settings: Settings, registry: TemplateRegistry, modes: GeneratorModes, adapters: AdapterRegistry
+    settings: Settings,
+    registry: TemplateRegistry,
+    modes: GeneratorModes,
+    adapters: AdapterRegistry,
+    tools: BuiltinTools,
 ) -> TemplateWatcher:
-    shelves = (modes, adapters)
+    shelves = (modes, adapters, tools)
     return TemplateWatcher(
         [TemplateFolder(path, registry, shelves) for path in settings.template_dirs]
     )
@@ -156,10 +196,18 @@ def _models(
 def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], datetime]) -> Retention:
     days: list[tuple[Pruner, float]] = [
         (SqlCompletionPruner(engine), settings.completion_retention_days),
-        (SqlResponseLeases(engine), settings.response_retention_days),
+        (SqlResponsePruner(engine), settings.response_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
+        (SqlCheckpointPruner(engine), settings.checkpoint_retention_days),
+        (SqlDeliveryPruner(engine), settings.webhook_retention_days),
+        (SqlTickPruner(engine), settings.schedule_retention_days),
     ]
-    return Retention([(each, timedelta(days=most)) for each, most in days if most], now)
+    kept_for = [(each, timedelta(days=most)) for each, most in days if most]
+    return Retention([*kept_for, (SqlFactPruner(engine), timedelta(0))], now)
+
+
+def _calls(ledger: ToolLedger, now: Callable[[], datetime]) -> Callable[[DurableRun], CallLog]:
+    return lambda run: AttemptCalls(ledger, run.id, run.scope, run.attempt, now)
 
 
 def _checks(
@@ -247,14 +295,22 @@ class Container(containers.DeclarativeContainer):
     )
     templates = providers.Singleton(_templates, tools)
     generator_modes = providers.Singleton(generator_modes)
-    template_watcher = providers.Singleton(_folders, settings, templates, generator_modes, adapters)
+    template_watcher = providers.Singleton(
+        _folders, settings, templates, generator_modes, adapters, tools
+    )
+    memory_book = providers.Singleton(
+        MemoryBook, uow, clock, settings.provided.max_memories_per_user
+    )
+    checkpoints = providers.Singleton(SqlCheckpointStore, engine)
     executor = providers.Singleton(
         TemplateExecutor,
         templates,
         models,
         tools,
+        memory_book,
         providers.Factory(built_in_executors),
         config_secrets,
+        checkpoints,
     )
 
     catalogue = providers.Singleton(AgentCatalogue, uow)
@@ -354,28 +410,70 @@ class Container(containers.DeclarativeContainer):
         max_bytes=settings.provided.stream_resume_buffer_bytes,
     )
     give_feedback = providers.Factory(GiveFeedbackHandler, uow=uow, recorder=recorder, now=clock)
+    remember = providers.Factory(memories.RememberHandler, book=memory_book, catalogue=catalogue)
+    change_memory = providers.Factory(memories.ChangeMemoryHandler, uow=uow, now=clock)
+    forget = providers.Factory(memories.ForgetHandler, uow=uow, now=clock)
+    forget_all = providers.Factory(memories.ForgetAllHandler, uow=uow)
 
-    background = providers.Singleton(
-        BackgroundRuns,
+    run_logs = providers.Singleton(
+        RunLogs, uow=uow, log=providers.Factory(SqlAttemptLog, engine), signals=run_signals
+    )
+    endings = providers.Singleton(
+        Endings, uow=uow, rulebook=rulebook, now=clock, signals=run_signals
+    )
+    run_desk = providers.Singleton(
+        RunDesk,
         uow=uow,
-        leases=providers.Factory(SqlResponseLeases, engine),
-        log=providers.Factory(SqlRunEventLog, engine),
+        dispatcher=dispatcher,
+        endings=endings,
+        most_queued=settings.provided.max_queued_runs_per_user,
+    )
+    run_worker = providers.Singleton(
+        Worker,
+        id=worker_id,
+        uow=uow,
+        logs=run_logs,
+        endings=endings,
+        calls=providers.Singleton(_calls, providers.Singleton(SqlToolLedger, engine), clock),
+        execute=execute_agent,
+        dispatcher=dispatcher,
+    )
+    caretaker = providers.Singleton(
+        Caretaker,
+        uow=uow,
+        queue=run_queue,
+        worker=run_worker,
+        logs=run_logs,
+        endings=endings,
+        dispatcher=dispatcher,
+        heart=heart,
+        signals=run_signals,
         now=clock,
     )
+    webhook_secrets = providers.Singleton(WebhookSecrets, vault)
+    webhook_sender = providers.Singleton(EgressWebhookSender, egress)
+    start_run = providers.Factory(
+        durable.StartRunHandler,
+        execute=execute_agent,
+        desk=run_desk,
+        secrets=webhook_secrets,
+        sender=webhook_sender,
+        now=clock,
+    )
+    cancel_run = providers.Factory(durable.CancelRunHandler, uow=uow, desk=run_desk)
+    retry_run = providers.Factory(durable.RetryRunHandler, uow=uow, desk=run_desk, now=clock)
     response_context = providers.Factory(ResponseContext, uow=uow)
     create_response = providers.Factory(
         responses.CreateResponseHandler,
         context=response_context,
         execute=execute_agent,
-        background=background,
+        desk=run_desk,
         now=clock,
     )
-    cancel_response = providers.Factory(
-        responses.CancelResponseHandler, uow=uow, background=background
-    )
+    cancel_response = providers.Factory(responses.CancelResponseHandler, uow=uow, desk=run_desk)
     delete_response = providers.Factory(responses.DeleteResponseHandler, uow=uow)
     response_queries = providers.Factory(
-        ResponseQueries, uow=uow, context=response_context, background=background
+        ResponseQueries, uow=uow, context=response_context, logs=run_logs
     )
 
     create_key = providers.Factory(keys.CreateKeyHandler, uow=uow, now=clock, secret=secret_key)
@@ -432,9 +530,57 @@ class Container(containers.DeclarativeContainer):
     )
     provider_queries = providers.Factory(ProviderQueries, uow=uow, vetting=vetting, models=models)
 
+    courier = providers.Singleton(
+        Courier,
+        queue=providers.Singleton(SqlDeliveryQueue, engine),
+        sender=webhook_sender,
+        secrets=webhook_secrets,
+        now=clock,
+    )
+    _webhook_parts = (uow, clock, webhook_secrets, webhook_sender)
+    create_webhook = providers.Factory(webhook_handlers.CreateWebhookHandler, *_webhook_parts)
+    change_webhook = providers.Factory(webhook_handlers.ChangeWebhookHandler, *_webhook_parts)
+    delete_webhook = providers.Factory(webhook_handlers.DeleteWebhookHandler, *_webhook_parts)
+    rotate_webhook_secret = providers.Factory(
+        webhook_handlers.RotateWebhookSecretHandler, *_webhook_parts
+    )
+    try_webhook = providers.Factory(webhook_handlers.TryWebhookHandler, *_webhook_parts)
+    retry_delivery = providers.Factory(webhook_handlers.RetryDeliveryHandler, *_webhook_parts)
+    webhook_queries = providers.Factory(WebhookQueries, uow=uow)
+    calendar = providers.Object(CronCalendar())
+    schedule_book = providers.Factory(SqlScheduleBook, engine)
+    schedule_desk = providers.Factory(
+        schedule_handlers.ScheduleDesk,
+        uow=uow,
+        book=schedule_book,
+        calendar=calendar,
+        catalogue=catalogue,
+        most=settings.provided.max_schedules_per_user,
+    )
+    create_schedule = providers.Factory(schedule_handlers.CreateScheduleHandler, schedule_desk)
+    change_schedule = providers.Factory(schedule_handlers.ChangeScheduleHandler, schedule_desk)
+    remove_schedule = providers.Factory(schedule_handlers.RemoveScheduleHandler, schedule_desk)
+    pause_schedule = providers.Factory(schedule_handlers.PauseScheduleHandler, schedule_desk)
+    resume_schedule = providers.Factory(schedule_handlers.ResumeScheduleHandler, schedule_desk)
+    run_schedule_now = providers.Factory(
+        schedule_handlers.RunScheduleNowHandler, schedule_desk, dispatcher
+    )
+    scheduler = providers.Singleton(
+        Scheduler,
+        book=schedule_book,
+        uow=uow,
+        catalogue=catalogue,
+        calendar=calendar,
+        dispatcher=dispatcher,
+    )
+    schedule_queries = providers.Factory(
+        ScheduleQueries, uow=uow, book=schedule_book, calendar=calendar
+    )
+
     agent_queries = providers.Factory(AgentQueries, uow=uow, templates=templates)
     feedback_queries = providers.Factory(FeedbackQueries, uow=uow, recorder=recorder)
-    run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder)
+    memory_queries = providers.Factory(MemoryQueries, uow=uow, catalogue=catalogue, now=clock)
+    run_queries = providers.Factory(RunQueries, uow=uow, recorder=recorder, logs=run_logs)
     schema_queries = providers.Factory(
         SchemaQueries,
         templates=templates,

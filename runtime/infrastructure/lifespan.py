@@ -8,6 +8,7 @@ from runtime.domain.events.agents import AgentDeleted, AgentEvent, AgentRevoked
 from runtime.domain.events.keys import KeyEvent
 from runtime.domain.events.limits import RulesChanged
 from runtime.domain.events.providers import ProvidersChanged
+from runtime.domain.events.webhooks import DeliveriesQueued
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
@@ -41,8 +42,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.session_log().aclose)
         opened.push_async_callback(container.session_desk().stop)
         container.session_desk().start()
-        opened.push_async_callback(container.background().stop)
-        container.background().start()
+        opened.push_async_callback(container.caretaker().stop)
+        container.caretaker().start()
         opened.push_async_callback(container.live_streams().aclose)
         opened.push_async_callback(container.connections().stop)
         opened.push_async_callback(container.quotas().stop)
@@ -50,9 +51,14 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.instances().aclose)
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()
+        opened.push_async_callback(container.courier().stop)
+        container.courier().start()
         _subscribe(container)
         await container.models().start()
         await container.seed_first_agent()()
+        opened.push_async_callback(container.dispatcher().stop)
+        if container.settings().role != "api":
+            await container.dispatcher().start(container.run_worker().begin)
         await opened.enter_async_context(_sweeping(container))
         await opened.enter_async_context(_pruning(container))
         yield
@@ -65,6 +71,7 @@ def _subscribe(container: Container) -> None:
     events.subscribe(KeyEvent, container.authenticator().forget)
     events.subscribe(RulesChanged, container.rulebook().load)
     events.subscribe(ProvidersChanged, container.models().reload)
+    events.subscribe(DeliveriesQueued, container.courier().wake)
 
     async def drop(event: AgentEvent) -> None:
         instances.drop(event.agent_id)

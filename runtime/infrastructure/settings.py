@@ -164,6 +164,11 @@ class Settings(BaseSettings):
     stream_resume_buffer_bytes: int = Field(default=1_000_000, ge=10_000)
     """Of the events that it keeps for who comes back."""
     max_resumable_streams: int = Field(default=500, ge=1)
+    role: Literal["all", "api", "worker"] = "all"
+    """`api` takes orders for durable runs and leaves them to others; `worker` carries them out and
+    serves nothing but health and metrics."""
+    max_queued_runs_per_user: int = Field(default=1_000, ge=1)
+    """Durable runs of one user that wait to be begun; one more is refused."""
     dispatcher: Literal["database", "inline", "dbos"] = "database"
     """What brings durable runs to processes: their table, this process alone, DBOS Transact."""
     max_durable_runs: int = Field(default=64, ge=1)
@@ -202,6 +207,15 @@ class Settings(BaseSettings):
     """How long chat completions made with `store` are kept; 0: for good."""
     response_retention_days: float = Field(default=30, ge=0, le=36_500)
     """How long responses are kept; 0: for good."""
+    max_schedules_per_user: int = Field(default=100, ge=0, le=100_000)
+    schedule_retention_days: float = Field(default=30, ge=0, le=36_500)
+    """How long it is kept what became of a schedule's ticks; 0: for good."""
+    max_memories_per_user: int = Field(default=10_000, ge=1)
+    """Of what agents know from earlier runs."""
+    checkpoint_retention_days: float = Field(default=7, ge=0, le=36_500)
+    """How long one can go back to the steps of a durable run that has ended; 0: for good."""
+    webhook_retention_days: float = Field(default=30, ge=0, le=36_500)
+    """How long deliveries of webhooks that have ended are kept, the dead ones too; 0: for good."""
     instance_cache_size: int = Field(default=256, ge=1)
     instance_idle_s: float = Field(default=900, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)

@@ -13,14 +13,18 @@ from typing_extensions import TypeVar
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import FieldProblem, InvalidConfig
 from runtime.domain.events.runs import RunEvent
+from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.services.executor import Emit, RunInput
+from runtime.domain.services.memories import MemoryService, RunMemory
 from runtime.domain.services.models import ModelCall, ModelEvent, ModelService
 from runtime.domain.services.templates import FormSection
-from runtime.domain.services.tools import ToolService
+from runtime.domain.services.tools import ToolOutcome, ToolService
 from runtime.domain.value_objects.answers import Answer
-from runtime.domain.value_objects.chat import Message
+from runtime.domain.value_objects.chat import Message, ToolCall
 from runtime.templates.config import StrictConfig, fixed_options, plain_json, problems_of
 from runtime.templates.forms import sections_of
+from runtime.templates.scope import CURRENT, RunScope
+from runtime.templates.tools import call_tool
 
 C = TypeVar("C", bound=BaseModel, default=Any)
 
@@ -35,8 +39,11 @@ class Services:
 
     models: ModelService
     tools: ToolService
+    memories: MemoryService
     config_of: Callable[[Agent], Mapping[str, object]] = _stored_config
     """An agent's configuration with its secrets, which `agent.spec.config` has masked."""
+    checkpoints: CheckpointStore | None = None
+    """Where the steps of durable runs are kept; without it such runs begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,9 @@ class BaseAgentTemplate(ABC, Generic[C]):
     """`conversation`, `task`, `workflow` or `custom`."""
     unsupported_options: Mapping[str, str] = {}
     """Parameters of a call that this template can't honour, and why; they are refused by name."""
+
+    shares_memory: bool = False
+    """Whether its agents may write what all users of the project then share."""
 
     Config: ClassVar[type[BaseModel]] = StrictConfig
 
@@ -168,9 +178,13 @@ class BaseAgentTemplate(ABC, Generic[C]):
         return Answer.of(events)
 
     async def run(self, input: RunInput, emit: Emit) -> None:
-        async with aclosing(self.stream_execute(input)) as events:
-            async for event in events:
-                await emit(event)
+        token = CURRENT.set(RunScope(input, emit))
+        try:
+            async with aclosing(self.stream_execute(input)) as events:
+                async for event in events:
+                    await emit(event)
+        finally:
+            CURRENT.reset(token)
 
     def obeys(self, response_format: Mapping[str, object]) -> bool:
         """Whether all that the agent says comes from a model that keeps to the format by itself:
@@ -179,6 +193,19 @@ class BaseAgentTemplate(ABC, Generic[C]):
 
     async def aclose(self) -> None:
         """Release what the instance holds; called once, after its last run."""
+
+    async def call_tool(self, call: ToolCall, *, timeout_s: float = 30) -> ToolOutcome:
+        """Call a tool that the configuration grants; the run's events tell of it.
+
+        A tool that fails, or takes longer than `timeout_s` or its own limit, is an outcome. A
+        durable run makes each call once: see docs/tools.md. `stream_execute` lets through what
+        this raises.
+        """
+        return await call_tool(self.services.tools, call, timeout_s)
+
+    def memory(self, input: RunInput) -> RunMemory:
+        """What is known from earlier runs of this agent's with this user."""
+        return self.services.memories.of(input, self.agent, shares=self.shares_memory)
 
     def call_model(
         self, messages: Sequence[Message], input: RunInput

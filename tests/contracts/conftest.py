@@ -1,35 +1,45 @@
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from runtime.domain.entities.durable import DurableRun
+from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
 from runtime.domain.repositories.limits import Ledger
 from runtime.domain.repositories.providers import ProviderBook
 from runtime.domain.repositories.pruning import Pruner
-from runtime.domain.repositories.responses import ResponseLeases, RunEventLog
 from runtime.domain.repositories.runs import RunLog
+from runtime.domain.repositories.schedules import ScheduleBook
 from runtime.domain.repositories.sessions import SessionHolds, SessionLog
+from runtime.domain.repositories.webhooks import DeliveryQueue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
+from runtime.infrastructure.repositories.durable_runs import durable_runs
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
+from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
-from runtime.infrastructure.repositories.responses import SqlResponseLeases
-from runtime.infrastructure.repositories.run_event_log import SqlRunEventLog
+from runtime.infrastructure.repositories.responses import SqlResponsePruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
+from runtime.infrastructure.repositories.schedules import SqlScheduleBook
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
+from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
+from runtime.infrastructure.repositories.webhook_deliveries import SqlDeliveryPruner
+from runtime.infrastructure.repositories.webhook_queue import SqlDeliveryQueue
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.fakes import (
     MemoryKeyRing,
@@ -43,8 +53,12 @@ from tests.fakes import (
 from tests.fakes_completions import MemoryCompletionPruner
 from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
+from tests.fakes_memories import MemoryFactPruner
 from tests.fakes_providers import MemoryProviderBook
-from tests.fakes_responses import MemoryResponseLeases, MemoryRunEventLog
+from tests.fakes_responses import MemoryResponsePruner
+from tests.fakes_schedules import MemoryScheduleBook
+from tests.fakes_tools import MemoryToolLedger
+from tests.fakes_webhooks import MemoryDeliveryPruner, MemoryDeliveryQueue
 
 Connect = Callable[[str], AsyncEngine]
 _RATES = ("rate_windows", "rate_leases")
@@ -60,13 +74,33 @@ class Storage:
     key_ring: KeyRing
     idempotency: IdempotencyStore
     completion_pruner: Pruner
-    leases: ResponseLeases
-    event_log: RunEventLog
+    fact_pruner: Pruner
+    response_pruner: Pruner
+    delivery_queue: DeliveryQueue
+    delivery_pruner: Pruner
     ledger: Ledger
     published: Published
     session_holds: SessionHolds
     session_log: SessionLog
     provider_book: ProviderBook
+    schedule_book: Callable[[Callable[[], datetime]], ScheduleBook]
+    """With its clock."""
+    tool_ledger: ToolLedger
+    goes_on: Callable[[DurableRun], Awaitable[None]]
+    """From now on it has that status and attempt."""
+
+
+async def goes_on_in_memory(store: MemoryStore, run: DurableRun) -> None:
+    store.tables.durable[run.id] = run
+
+
+async def goes_on_in_sql(engine: AsyncEngine, run: DurableRun) -> None:
+    async with sql_unit_of_work(engine, Published(), run.scope) as work:
+        await work.durable.add(run)
+        await work.commit()
+    async with engine.begin() as connection:
+        change = update(durable_runs).where(durable_runs.c.id == run.id)
+        await connection.execute(change.values(status=run.status, attempt=run.attempt))
 
 
 def migrated(url: str) -> str:
@@ -150,13 +184,18 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             key_ring=MemoryKeyRing(store),
             idempotency=MemoryIdempotencyStore(),
             completion_pruner=MemoryCompletionPruner(store),
-            leases=MemoryResponseLeases(store),
-            event_log=MemoryRunEventLog(store),
+            fact_pruner=MemoryFactPruner(store),
+            response_pruner=MemoryResponsePruner(store),
             ledger=MemoryLedger(store),
             published=published,
             session_holds=MemorySessionHolds(store),
             session_log=MemorySessionLog(store),
             provider_book=MemoryProviderBook(store),
+            schedule_book=partial(MemoryScheduleBook, store),
+            tool_ledger=MemoryToolLedger(store),
+            goes_on=partial(goes_on_in_memory, store),
+            delivery_queue=MemoryDeliveryQueue(store),
+            delivery_pruner=MemoryDeliveryPruner(store),
         )
         return
     engine = connect(storage_url)
@@ -167,13 +206,18 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         key_ring=SqlKeyRing(engine),
         idempotency=SqlIdempotencyStore(engine),
         completion_pruner=SqlCompletionPruner(engine),
-        leases=SqlResponseLeases(engine),
-        event_log=SqlRunEventLog(engine),
+        fact_pruner=SqlFactPruner(engine),
+        response_pruner=SqlResponsePruner(engine),
         ledger=SqlLedger(engine),
         published=published,
         session_holds=SqlSessionHolds(engine),
         session_log=session_log,
         provider_book=SqlProviderBook(engine),
+        schedule_book=partial(SqlScheduleBook, engine),
+        tool_ledger=SqlToolLedger(engine),
+        goes_on=partial(goes_on_in_sql, engine),
+        delivery_queue=SqlDeliveryQueue(engine),
+        delivery_pruner=SqlDeliveryPruner(engine),
     )
     await session_log.aclose()
 

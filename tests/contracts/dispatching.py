@@ -45,7 +45,7 @@ async def until(what: Callable[[], bool]) -> None:
 
 async def comes(what: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not await what():  # noqa: ASYNC110 - as above
+        while not await what():  # noqa: ASYNC110 - what comes is seen in the database
             await asyncio.sleep(0.02)
 
 

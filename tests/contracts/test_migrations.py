@@ -22,17 +22,23 @@ from runtime.infrastructure.database import (
 )
 from runtime.infrastructure.repositories import (
     agents,
+    approvals,
     audit,
     completions,
     feedback,
     idempotency,
     keys,
     limits,
+    memories,
     providers,
     responses,
     run_events,
     runs,
+    schedules,
     sessions,
+    tool_ledger,
+    webhook_deliveries,
+    webhooks,
 )
 from runtime.infrastructure.repositories.base import metadata
 from tests.contracts.conftest import Connect
@@ -55,6 +61,14 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    schedules.schedules,
+    schedules.schedule_ticks,
+    tool_ledger.tool_calls,
+    memories.memories,
+    memories.memory_words,
+    approvals.approvals,
+    webhooks.webhooks,
+    webhook_deliveries.webhook_deliveries,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""

@@ -87,11 +87,10 @@ def going_on(**changes: object) -> Response:
     )
 
 
-async def add(uow: UnitOfWorkFactory, *responses: Response, lease_minute: float = 1) -> None:
+async def add(uow: UnitOfWorkFactory, *responses: Response) -> None:
     for response in responses:
         async with uow(response.scope) as work:
-            until = None if response.status.final else minutes_past_noon(lease_minute)
-            await work.responses.add(response, until)
+            await work.responses.add(response)
             await work.commit()
 
 
@@ -212,37 +211,6 @@ async def test_a_removed_response_is_gone(uow: UnitOfWorkFactory) -> None:
             await work.responses.get(response.id)
 
 
-async def test_only_what_nobody_has_ended_goes_on(storage: Storage) -> None:
-    running, ended = going_on(), a_response()
-    await add(storage.uow, running, ended)
-
-    asked = [running.id, ended.id, ResponseId("resp_404")]
-    assert await storage.leases.going_on(asked) == {running.id}
-    assert await storage.leases.going_on([]) == set()
-
-
-async def test_a_lease_lapses_unless_it_is_held(storage: Storage) -> None:
-    left, held = going_on(owner_id=BOB), going_on()
-    await add(storage.uow, left, held, a_response(), lease_minute=1)
-    await storage.leases.hold([held.id], minutes_past_noon(10))
-
-    assert await storage.leases.lapsed(NOON, limit=9) == []
-    (lapsed,) = await storage.leases.lapsed(minutes_past_noon(5), limit=9)
-    assert (lapsed.id, lapsed.scope) == (left.id, Scope(PROJECT, BOB))
-    assert len(await storage.leases.lapsed(minutes_past_noon(20), limit=1)) == 1
-
-
-async def test_an_ended_response_has_no_lease(storage: Storage) -> None:
-    begun = going_on()
-    await add(storage.uow, begun)
-    async with storage.uow(MINE) as work:
-        await work.responses.finish(replace(begun, status=ResponseStatus.CANCELLED))
-        await work.commit()
-    await storage.leases.hold([begun.id], minutes_past_noon(1))
-
-    assert await storage.leases.lapsed(minutes_past_noon(9), limit=9) == []
-
-
 async def test_what_is_old_is_pruned_with_its_events_unless_it_goes_on(storage: Storage) -> None:
     old, running, young = a_response(), going_on(), a_response(created_at=minutes_past_noon(9))
     await add(storage.uow, old, running, young)
@@ -252,8 +220,8 @@ async def test_what_is_old_is_pruned_with_its_events_unless_it_goes_on(storage: 
         await work.commit()
 
     before = NOON + timedelta(minutes=5)
-    assert await storage.leases.prune(before) == 1
-    assert await storage.leases.prune(before) == 0
+    assert await storage.response_pruner.prune(before) == 1
+    assert await storage.response_pruner.prune(before) == 0
     async with storage.uow(MINE) as work:
         with pytest.raises(ResponseNotFound):
             await work.responses.get(old.id)

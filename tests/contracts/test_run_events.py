@@ -1,9 +1,7 @@
 import asyncio
-from dataclasses import replace
 
 import pytest
 
-from runtime.domain.entities.responses import Response, ResponseStatus
 from runtime.domain.errors import ExecutionFailed, InvalidValue, Saturated
 from runtime.domain.events.runs import (
     ReasoningDelta,
@@ -21,14 +19,11 @@ from runtime.domain.events.runs import (
     ToolReturned,
     UsageReported,
 )
-from runtime.domain.repositories.responses import LogEntry
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import RunId, new_run_id
-from tests.contracts.conftest import Storage
 from tests.contracts.samples import ANN, BOB, OTHER_PROJECT, PROJECT, all_of
-from tests.contracts.test_responses import a_response, add, going_on
 
 MINE = Scope(PROJECT, ANN)
 EVERYTHING: list[RunEvent] = [
@@ -140,44 +135,3 @@ async def test_removed_events_are_gone(uow: UnitOfWorkFactory) -> None:
 async def test_what_no_database_takes_none_takes(uow: UnitOfWorkFactory) -> None:
     with pytest.raises(InvalidValue):
         await written(uow, new_run_id(), 0, TextDelta("\ud800"))
-
-
-async def test_many_runs_are_written_together_and_each_has_its_own_fate(storage: Storage) -> None:
-    uow, mine, taken, foreign = storage.uow, new_run_id(), new_run_id(), new_run_id()
-    await written(uow, taken, 0, TextDelta("1"), RunCancelled())
-    outcomes = await storage.event_log.append(
-        [
-            LogEntry(MINE, mine, 0, [TextDelta("a"), TextDelta("b")]),
-            LogEntry(MINE, taken, 1, [TextDelta("2"), TextDelta("3"), TextDelta("4")]),
-            LogEntry(Scope(OTHER_PROJECT, BOB), foreign, 0, [TextDelta("c")]),
-        ]
-    )
-
-    assert list(outcomes) == [True, False, True]
-    assert await read(uow, mine) == [TextDelta("a"), TextDelta("b")]
-    assert await read(uow, taken) == [TextDelta("1"), RunCancelled()]
-    assert await read(uow, foreign) == []
-    async with uow(Scope(OTHER_PROJECT, BOB)) as work:
-        assert await work.run_events.last(foreign) == 1
-
-
-async def test_a_response_ends_with_its_log_or_not_at_all(storage: Storage) -> None:
-    going, ended = going_on(), a_response()
-    await add(storage.uow, going, ended)
-    outcomes = await storage.event_log.append(
-        [
-            LogEntry(MINE, each.run_id, 0, [RunCancelled()], ends=cancelled(each))
-            for each in (going, ended)
-        ]
-    )
-
-    assert list(outcomes) == [True, False]
-    assert await read(storage.uow, going.run_id) == [RunCancelled()]
-    assert await read(storage.uow, ended.run_id) == []
-    async with storage.uow(MINE) as work:
-        assert (await work.responses.get(going.id)).status is ResponseStatus.CANCELLED
-        assert (await work.responses.get(ended.id)).status is ResponseStatus.COMPLETED
-
-
-def cancelled(response: Response) -> Response:
-    return replace(response, status=ResponseStatus.CANCELLED)

@@ -48,6 +48,11 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+    async def reload(self) -> None:
+        """As who presses F5: scripts, connections and all they knew are gone."""
+        await command(self._devtools, "Page.reload", {}, self._session)
+        await _loaded(self._devtools)
+
 
 async def command(
     devtools: ClientConnection, method: str, params: dict[str, Any], session: str | None = None

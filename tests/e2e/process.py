@@ -66,7 +66,7 @@ class Process:
 
 
 @asynccontextmanager
-async def process(folder: Path, **variables: str) -> AsyncIterator[Process]:
+async def process(folder: Path, port: int = 0, /, **variables: str) -> AsyncIterator[Process]:
     """Ready to serve; killed at the end if the test has not ended it."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -76,7 +76,7 @@ async def process(folder: Path, **variables: str) -> AsyncIterator[Process]:
     with (folder / "log").open("wb") as log:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "from runtime.cli.main import main; main()"),
-            *("serve", "--port", "0"),
+            *("serve", "--port", str(port)),
             cwd=folder,
             env=environment,
             stdout=asyncio.subprocess.PIPE,

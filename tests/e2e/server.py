@@ -15,7 +15,8 @@ from openai import AsyncOpenAI
 
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.settings import Settings
-from runtime.infrastructure.tools.service import BuiltinTools, Tool
+from runtime.infrastructure.tools.registry import Tool
+from runtime.infrastructure.tools.service import BuiltinTools
 from runtime.infrastructure.web.server import DrainingServer
 from tests.e2e.conforms import Conforming
 

@@ -69,6 +69,8 @@ class World:
             "line that ran": self._line_that_ran,
             "price": self._price,
             "provider": self._provider,
+            "memory": self._memory,
+            "shared memory": lambda: self._memory(scope="shared"),
         }
         made: str = await makers[kind]()
         return made
@@ -170,6 +172,10 @@ class World:
         await self._as("admin", "PUT", f"/v1/prices/{model}", PRICE)
         return model
 
+    async def _memory(self, **fields: str) -> str:
+        body = {"text": f"Fact {next(numbers)}", **fields}
+        return str((await self._as("owner", "POST", "/v1/memories", body))["id"])
+
     async def _provider(self) -> str:
         body = {"id": f"made-up-{next(numbers)}", "type": "demo", "models": [{"name": "fast"}]}
         return str((await self._as("admin", "POST", "/v1/providers", body))["id"])
@@ -246,6 +252,10 @@ def assembled() -> Json:
     return {"name": f"Assembled {next(numbers)}", "system_prompt": "You are brief."}
 
 
+def a_change(_: str) -> Json:
+    return {"text": f"Changed {next(numbers)}"}
+
+
 def telling(_: str, **fields: object) -> Json:
     return {"message": "Hi", **fields}
 
@@ -272,6 +282,9 @@ PROVIDER_MODEL = f"{PROVIDER}/models/{{name}}"
 ADMINS = "403 403 403 403 200 404"
 THE_PROJECTS = "200 200 200 200 200 404"
 EVERY_MEMBER = "viewer other owner reviewer admin"
+MEMORIES = "/v1/memories"
+MEMORY = "/v1/memories/{id}"
+FACTS = {"query": "Fact", "limit": "200"}
 RENAMED: Json = {"description": "Changed."}
 
 SAYS = "POST /api/agents/{id}/messages"
@@ -455,6 +468,30 @@ MATRIX = [
     ),
     Row(f"GET {AGENT}/audit", "draft", "404 404 200 200 200 404"),
     Row(f"GET {AGENT}/audit", "published", "403 403 200 200 200 404"),
+    Row(f"POST {MEMORIES}", "none", "201 201 201 201 201 201", body=lambda _: {"text": "Tea."}),
+    Row(
+        f"POST {MEMORIES}",
+        "none",
+        "403 201 201 403 201 201",
+        body=lambda _: {"text": "Tea.", "scope": "shared"},
+    ),
+    Row(
+        f"POST {MEMORIES}",
+        "draft",
+        "404 404 201 404 404 404",
+        body=lambda id: {"text": "Tea.", "scope": "agent", "agent": id},
+    ),
+    Row(f"GET {MEMORIES}", "memory", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
+    Row(f"GET {MEMORIES}", "memory", EVERYBODY, query=FACTS, lists="owner admin"),
+    Row(f"GET {MEMORIES}", "shared memory", EVERYBODY, query=FACTS, lists=EVERY_MEMBER),
+    Row(f"GET {MEMORIES}", "draft", "404 404 200 404 404 404", query={"agent": "{id}"}),
+    Row(f"GET {MEMORY}", "memory", "404 404 200 404 200 404"),
+    Row(f"GET {MEMORY}", "shared memory", "200 200 200 200 200 404"),
+    Row(f"PATCH {MEMORY}", "memory", "404 404 200 404 200 404", body=a_change),
+    Row(f"PATCH {MEMORY}", "shared memory", "403 200 200 403 200 404", body=a_change),
+    Row(f"DELETE {MEMORY}", "memory", "404 404 200 404 200 404"),
+    Row(f"DELETE {MEMORY}", "shared memory", "403 200 200 403 200 404"),
+    Row(f"DELETE {MEMORIES}", "none", EVERYBODY, query={"all": "true"}),
     Row("GET /v1/templates", "none", EVERYBODY),
     Row("GET /v1/templates/{template_id}", "none", EVERYBODY, path="/v1/templates/react-agent"),
     Row(
@@ -731,6 +768,7 @@ async def test_a_list_that_is_asked_for_something_foreign_is_that_of_something_u
         ("/v1/runs", "run"),
         ("/v1/keys", "key"),
         ("/v1/limits", "limited key"),
+        ("/v1/memories", "memory"),
     ],
 )
 async def test_a_foreign_cursor_leads_to_nothing_foreign(
@@ -769,5 +807,5 @@ def knows(row: Row, caller: str) -> bool:
     """Whether the caller may learn that the thing is there."""
     if caller in row.telling:
         return True
-    released = row.thing in ("published", "superseded") and caller != "stranger"
+    released = row.thing in ("published", "superseded", "shared memory") and caller != "stranger"
     return released or caller == "owner"

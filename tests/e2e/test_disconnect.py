@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.domain.services.tools import ToolOutcome
+from runtime.domain.services.tools import ToolOutcome, ToolTraits
 from runtime.domain.value_objects.chat import ToolSpec
 from tests.e2e.server import Served, serving
 from tests.e2e.wire import Wire, chat, connected, respond
@@ -24,8 +24,12 @@ class Forever:
     """A tool that never comes to an end by itself."""
 
     spec: ToolSpec = field(default_factory=lambda: ToolSpec("forever", "Waits.", {}, None))
+    traits: ToolTraits = field(default_factory=ToolTraits)
     began: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def problem(self, arguments: str) -> str | None:
+        return None
 
     async def __call__(self, arguments: str) -> ToolOutcome:
         self.began.set()

@@ -1,6 +1,6 @@
 """A run's events as the items of a conversation, and items as messages."""
 
-from runtime.application.services.background import merged
+from runtime.application.services.durable.folding import merged
 from runtime.domain.events.runs import (
     ReasoningDelta,
     RefusalDelta,

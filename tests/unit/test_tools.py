@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from runtime.domain.errors import InvalidValue
-from runtime.domain.services.tools import ToolOutcome
+from runtime.domain.services.tools import ToolOutcome, ToolTraits
 from runtime.domain.value_objects.chat import ToolSpec
 from runtime.infrastructure.tools.calculator import evaluate, written
 from runtime.infrastructure.tools.function import ToolProblem
@@ -158,6 +158,10 @@ def test_a_spec_of_an_unknown_tool_is_refused(tools: BuiltinTools) -> None:
 
 class Broken:
     spec = ToolSpec("broken")
+    traits = ToolTraits()
+
+    def problem(self, arguments: str) -> str | None:
+        return None
 
     async def __call__(self, arguments: str) -> ToolOutcome:
         raise RuntimeError("secret detail")

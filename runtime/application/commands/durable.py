@@ -15,7 +15,7 @@ class RunWebhook:
 
     url: str
     secret: str | None = None
-    """`whsec_…`, which it is signed with; None: one that the runtime makes."""
+    """`whsec_…`, which it is signed with; None: it is not signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

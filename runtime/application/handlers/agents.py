@@ -21,6 +21,7 @@ from runtime.application.queries.agents import one_agent
 from runtime.application.services.auditing import AuditTrail
 from runtime.application.services.config_secrets import Place
 from runtime.application.services.drafting import Drafted, Drafting
+from runtime.application.services.webhooks.events import agent_event
 from runtime.domain.entities.agents import Agent, AgentLine
 from runtime.domain.errors import (
     AgentNotFound,
@@ -34,6 +35,7 @@ from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.agents import AgentStatus, ModelReference, Slug
 from runtime.domain.value_objects.identity import KeyScope, Principal, Role
 from runtime.domain.value_objects.ids import new_agent_id, new_line_id
+from runtime.domain.value_objects.webhooks import EventType
 
 Clock = Callable[[], datetime]
 
@@ -180,6 +182,7 @@ class CreateAgentHandler(AgentHandler):
         agent.submit(at)
         await work.agents.save(agent)
         await work.audit.add(trail.entry("submit", actor, at))
+        await work.webhooks.queue(agent_event(EventType.AGENT_SUBMITTED, agent, at))
 
     async def _approve(
         self, work: UnitOfWork, agent: Agent, actor: Principal, at: datetime
@@ -190,6 +193,7 @@ class CreateAgentHandler(AgentHandler):
         await work.agents.save(agent)
         detail = {"self_approved": actor.user_id == agent.author_id}
         await work.audit.add(trail.entry("approve", actor, at, detail))
+        await work.webhooks.queue(agent_event(EventType.AGENT_PUBLISHED, agent, at))
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,7 @@ class SubmitAgentHandler(AgentHandler):
             agent.submit(at)
             await work.agents.save(agent)
             await work.audit.add(trail.entry("submit", command.actor, at))
+            await work.webhooks.queue(agent_event(EventType.AGENT_SUBMITTED, agent, at))
             await work.commit()
         return Changed(agent)
 
@@ -248,6 +253,7 @@ class ApproveAgentHandler(AgentHandler):
                 "superseded": before.version if before else None,
             }
             await work.audit.add(trail.entry("approve", command.actor, at, detail))
+            await work.webhooks.queue(agent_event(EventType.AGENT_PUBLISHED, agent, at))
             await work.commit()
         return Changed(agent)
 
@@ -281,6 +287,7 @@ class RevokeAgentHandler(AgentHandler):
             await work.agents.save(agent)
             detail = {"reason": command.reason}
             await work.audit.add(trail.entry("revoke", command.actor, at, detail))
+            await work.webhooks.queue(agent_event(EventType.AGENT_REVOKED, agent, at))
             await work.commit()
         return Changed(agent)
 
@@ -299,6 +306,7 @@ class RollBackAgentHandler(AgentHandler):
             await work.agents.save(agent)
             detail = {"from": before.version if before else None}
             await work.audit.add(trail.entry("rollback", command.actor, at, detail))
+            await work.webhooks.queue(agent_event(EventType.AGENT_PUBLISHED, agent, at))
             await work.commit()
         return Changed(agent)
 

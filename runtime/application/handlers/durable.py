@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from runtime.application.commands.durable import CancelRun, RetryRun, StartRun
-from runtime.application.commands.runs import ExecuteAgent
-from runtime.application.handlers.runs import ExecuteAgentHandler
+from runtime.application.commands.runs import ExecuteAgent, SessionRef
+from runtime.application.handlers.runs import ExecuteAgentHandler, ordered
 from runtime.application.services.durable.desk import RunDesk
-from runtime.domain.entities.durable import DurableRun, Origin, OriginKind, RunOrder
+from runtime.application.services.webhooks.secrets import WebhookSecrets
+from runtime.domain.entities.durable import Callback, DurableRun, Origin, OriginKind
 from runtime.domain.errors import InvalidValue, RunNotDurable, RunNotEnded, RunNotFound
+from runtime.domain.services.webhooks import WebhookSender
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.identity import KeyScope, Principal
 from runtime.domain.value_objects.ids import RunId, new_run_id
@@ -19,13 +21,22 @@ from runtime.domain.value_objects.ids import RunId, new_run_id
 class StartRunHandler:
     execute: ExecuteAgentHandler
     desk: RunDesk
+    secrets: WebhookSecrets
+    sender: WebhookSender
     now: Callable[[], datetime]
 
     async def __call__(self, command: StartRun) -> DurableRun:
         """On record once this returns. Raises ModelNotFound, InvalidValue, TooManyQueuedRuns, and
         what a call of the agent raises for its options and limits."""
-        run = await self._ordered(command)
-        return await self.desk.submit(run)
+        return await self.desk.submit(self._told(await self._ordered(command), command))
+
+    def _told(self, run: DurableRun, command: StartRun) -> DurableRun:
+        hook = command.webhook
+        if hook is None:
+            return run
+        self.sender.check(hook.url)
+        sealed = self.secrets.seal_callback(run.project_id, run.id, hook.secret)
+        return replace(run, callback=Callback(hook.url, sealed))
 
     async def _ordered(self, command: StartRun) -> DurableRun:
         at = self.now()
@@ -36,26 +47,14 @@ class StartRunHandler:
             model=command.model,
             messages=command.messages,
             options=command.options,
+            session=SessionRef(name=command.session) if command.session else None,
             metadata=command.metadata,
         )
         agent = await self.execute.resolve(asked)
-        await self.execute.engine.check(agent, asked)
-        return DurableRun(
-            id=new_run_id(),
-            project_id=command.caller.project_id,
-            owner_id=command.caller.user_id,
-            agent_id=agent.id,
-            line_id=agent.line_id,
-            model=command.model,
-            order=RunOrder(
-                caller=command.caller,
-                messages=command.messages,
-                options=command.options,
-                session=command.session,
-                metadata=command.metadata,
-            ),
+        await self.execute.check(agent, asked)
+        return replace(
+            ordered(asked, agent, at),
             priority=command.priority,
-            created_at=at,
             not_before=command.not_before,
             deadline=command.deadline,
         )

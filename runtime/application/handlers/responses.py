@@ -1,14 +1,14 @@
 """Commands of OpenAI's Responses API."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from runtime.application.commands.responses import CancelResponse, CreateResponse, DeleteResponse
 from runtime.application.commands.runs import ExecuteAgent, SessionRef
-from runtime.application.handlers.runs import ExecuteAgentHandler
-from runtime.application.services.background import BackgroundRun, BackgroundRuns, Reader
+from runtime.application.handlers.runs import ExecuteAgentHandler, ordered
 from runtime.application.services.context import ResponseContext
+from runtime.application.services.durable.desk import RunDesk
 from runtime.application.services.execution import Execution
 from runtime.application.services.keepers import RunKeeper
 from runtime.domain.entities.responses import (
@@ -56,11 +56,10 @@ class Begun:
     """A response whose run has started."""
 
     response: Response
-    execution: Execution
+    execution: Execution | None
+    """None: its run goes on in the background."""
     keeper: ResponseKeeper | None
     """Of a response that is stored and has a caller who waits."""
-    reader: Reader | None
-    """Of one in the background."""
     now: Callable[[], datetime]
 
     def ended(self, end: End, output: Sequence[Item]) -> Response:
@@ -73,45 +72,44 @@ class Begun:
 class CreateResponseHandler:
     context: ResponseContext
     execute: ExecuteAgentHandler
-    background: BackgroundRuns
+    desk: RunDesk
     now: Callable[[], datetime]
 
     async def __call__(self, command: CreateResponse) -> Begun:
-        """Raises PreviousResponseNotFound, InvalidValue, and what ExecuteAgentHandler raises."""
+        """Raises PreviousResponseNotFound, InvalidValue, and what ExecuteAgentHandler raises; in
+        the background what RunDesk.submit raises."""
         command.caller.require_scope(KeyScope.MODELS)
         asked = command.asked
-        messages = await self.context.messages(command.caller, asked)
+        execute = ExecuteAgent(
+            caller=command.caller,
+            model=command.model,
+            messages=await self.context.messages(command.caller, asked),
+            options=command.options,
+            stream=command.stream or command.background,
+            session=SessionRef(name=asked.conversation) if asked.conversation else None,
+            items=asked.input,
+            metadata=command.metadata,
+        )
         created_at = self.now()
+        if command.background:
+            return await self._ordered(command, execute, created_at)
 
         def begun(run: RunId) -> Response:
             return _begun(command, run, created_at)
 
-        keeper = ResponseKeeper(begun) if command.store and not command.background else None
-        apart = self.background.run() if command.background else None
-        execution = await self.execute(
-            ExecuteAgent(
-                caller=command.caller,
-                model=command.model,
-                messages=messages,
-                options=command.options,
-                stream=command.stream or command.background,
-                session=SessionRef(name=asked.conversation) if asked.conversation else None,
-                items=asked.input,
-                metadata=command.metadata,
-            ),
-            [each for each in (keeper, apart) if each],
-        )
-        response = begun(execution.id)
-        reader = await self._let_go(apart, response, execution)
-        return Begun(response, execution, keeper, reader, self.now)
+        keeper = ResponseKeeper(begun) if command.store else None
+        execution = await self.execute(execute, [keeper] if keeper else [])
+        return Begun(begun(execution.id), execution, keeper, self.now)
 
-    async def _let_go(
-        self, apart: BackgroundRun | None, response: Response, execution: Execution
-    ) -> Reader | None:
-        if apart is None:
-            return None
-        await apart.begin(response, execution)
-        return self.background.read(response, response.scope)
+    async def _ordered(
+        self, command: CreateResponse, execute: ExecuteAgent, created_at: datetime
+    ) -> Begun:
+        agent = await self.execute.resolve(execute)
+        await self.execute.check(agent, execute)
+        run = ordered(execute, agent, created_at, response=True)
+        response = replace(_begun(command, run.id, created_at), status=ResponseStatus.QUEUED)
+        await self.desk.submit(run, response)
+        return Begun(response, None, None, self.now)
 
 
 def _begun(command: CreateResponse, run: RunId, created_at: datetime) -> Response:
@@ -133,16 +131,21 @@ def _begun(command: CreateResponse, run: RunId, created_at: datetime) -> Respons
 @dataclass(frozen=True)
 class CancelResponseHandler:
     uow: UnitOfWorkFactory
-    background: BackgroundRuns
+    desk: RunDesk
 
     async def __call__(self, command: CancelResponse) -> Response:
         """Raises ResponseNotFound, NotInBackground. One that has ended stays as it is."""
         command.actor.require_scope(KeyScope.MODELS)
         async with self.uow(command.actor.scope) as work:
             response = await work.responses.get(command.id)
-        if not response.background:
-            raise NotInBackground(command.id, "cancelled")
-        return response if response.status.final else await self.background.cancel(response)
+            if not response.background:
+                raise NotInBackground(command.id, "cancelled")
+            if response.status.final:
+                return response
+            run = await work.durable.get(response.run_id)
+        await self.desk.cancel(run)
+        async with self.uow(command.actor.scope) as work:
+            return await work.responses.get(command.id)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from runtime.application.commands.runs import ExecuteAgent, SessionRef
 from runtime.application.services.catalogue import AgentCatalogue
@@ -12,6 +13,8 @@ from runtime.application.services.execution import Execution
 from runtime.application.services.keepers import RunKeeper
 from runtime.application.services.sessions import SessionTurns
 from runtime.domain.entities.agents import Agent
+from runtime.domain.entities.durable import DurableRun, RunOrder
+from runtime.domain.value_objects.ids import new_run_id
 from runtime.domain.value_objects.memory import is_task_prompt
 
 
@@ -43,6 +46,13 @@ class ExecuteAgentHandler:
             return await self.engine.start(agent, command, [attempt], attempt)
         return await self._turn(agent, command, [attempt], attempt)
 
+    async def check(self, agent: Agent, command: ExecuteAgent) -> None:
+        """That a run of it can begin later. Raises what a call raises for its options, its limits
+        and its conversation."""
+        await self.engine.check(agent, command)
+        if command.session:
+            await self.turns.check(agent, command, command.session)
+
     async def resolve(self, command: ExecuteAgent) -> Agent:
         """Raises ModelNotFound, what DirectModels.agent raises."""
         if command.direct:
@@ -69,3 +79,29 @@ class ExecuteAgentHandler:
         execution = await self.engine.start(agent, asked, [*keepers, turn], part)
         execution.session_id = turn.session.id
         return execution
+
+
+def ordered(
+    command: ExecuteAgent, agent: Agent, at: datetime, *, response: bool = False
+) -> DurableRun:
+    """The same command, as a run that outlives its caller."""
+    caller, session = command.caller, command.session
+    return DurableRun(
+        id=new_run_id(),
+        project_id=caller.project_id,
+        owner_id=caller.user_id,
+        agent_id=agent.id,
+        line_id=agent.line_id,
+        model=command.model,
+        order=RunOrder(
+            caller=caller,
+            messages=command.messages,
+            options=command.options,
+            session=session.name if session else None,
+            items=command.items,
+            metadata=command.metadata,
+            direct=command.direct,
+            response=response,
+        ),
+        created_at=at,
+    )

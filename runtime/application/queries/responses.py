@@ -1,10 +1,11 @@
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from runtime.application.commands.responses import Asked
-from runtime.application.services.background import BackgroundRuns, Reader
 from runtime.application.services.context import ResponseContext
-from runtime.domain.entities.responses import Response
+from runtime.application.services.durable.logs import Reader, RunLogs
+from runtime.domain.entities.responses import Response, ResponseStatus
+from runtime.domain.entities.runs import RunStatus
 from runtime.domain.errors import InvalidValue, NotInBackground
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.chat import ToolSpec, estimated_tokens
@@ -23,20 +24,30 @@ class ItemPage:
 class ResponseQueries:
     uow: UnitOfWorkFactory
     context: ResponseContext
-    background: BackgroundRuns
+    logs: RunLogs
 
     async def get(self, actor: Principal, id: ResponseId) -> Response:
         """Raises ResponseNotFound."""
         actor.require_scope(KeyScope.MODELS)
         async with self.uow(actor.scope) as work:
-            return await work.responses.get(id)
+            response = await work.responses.get(id)
+            if response.status is not ResponseStatus.QUEUED:
+                return response
+            run = await work.durable.get(response.run_id)
+        # The row is written when it is ordered and when it ends.
+        begun = run.status is not RunStatus.QUEUED or run.attempt > 0
+        return replace(response, status=ResponseStatus.IN_PROGRESS) if begun else response
 
     async def read(self, actor: Principal, id: ResponseId) -> tuple[Response, Reader]:
         """Raises ResponseNotFound, NotInBackground: nobody keeps the events of other ones."""
         response = await self.get(actor, id)
         if not response.background:
             raise NotInBackground(id, "streamed again")
-        return response, self.background.read(response, actor.scope)
+        return response, self.follow(response)
+
+    def follow(self, response: Response) -> Reader:
+        """Of one in the background."""
+        return self.logs.read(response.run_id, response.scope)
 
     async def input_items(
         self,

@@ -71,8 +71,10 @@ class RunQueries:
         await self.recorder.flush()
         async with self.uow(actor.scope) as work:
             page = await work.runs.page(where, limit=limit, after=after)
+            durable = await work.durable.some([run.id for run in page.items])
         found = [
-            SeenRun(run, None) if isinstance(run, Run) else SeenRun(None, run) for run in page.items
+            SeenRun(run if isinstance(run, Run) else None, durable.get(run.id))
+            for run in page.items
         ]
         return Page(found, page.next_cursor)
 

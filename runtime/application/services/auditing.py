@@ -2,7 +2,9 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from runtime.domain.entities.agents import Agent
+from runtime.domain.entities.approvals import Approval
 from runtime.domain.entities.audit import AuditEntry
+from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.keys import ApiKey
 from runtime.domain.value_objects.identity import Principal
 from runtime.domain.value_objects.ids import AgentId, LineId, UserId, new_audit_id
@@ -62,6 +64,35 @@ def key_entry(action: str, key: ApiKey, actor: Principal, at: datetime) -> Audit
             "prefix": key.prefix,
             "roles": sorted(key.roles),
             "scopes": None if key.scopes is None else sorted(key.scopes),
+        },
+    )
+
+
+def approval_entry(approval: Approval, run: DurableRun, actor: Principal) -> AuditEntry:
+    """In the trail of the agent whose run it is; the approval is decided."""
+    assert approval.answer
+    assert approval.decided_at
+    return AuditEntry(
+        id=new_audit_id(),
+        at=approval.decided_at,
+        actor_id=actor.user_id,
+        action="decide_approval",
+        agent_id=run.agent_id,
+        line_id=run.line_id,
+        project_id=run.project_id,
+        owner_id=run.owner_id,
+        before_hash=None,
+        after_hash=None,
+        before_status=None,
+        after_status=None,
+        detail={
+            "run": run.id,
+            "approval": approval.id,
+            "kind": approval.kind,
+            "tool": approval.tool,
+            "arguments_hash": approval.arguments_hash,
+            "decision": approval.answer.decision,
+            "reason": approval.answer.reason,
         },
     )
 

@@ -10,7 +10,7 @@ from runtime.application.services.session_holds import Hold, SessionDesk
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.runs import Run, RunStatus
 from runtime.domain.entities.sessions import Session
-from runtime.domain.errors import UnsupportedParameter
+from runtime.domain.errors import ConversationNotFound, UnsupportedParameter
 from runtime.domain.events.runs import HistorySummarised, RunEvent
 from runtime.domain.repositories.sessions import Addition, SessionKey, SessionName
 from runtime.domain.services.executor import AgentInstance
@@ -119,6 +119,14 @@ class SessionTurns:
         except BaseException:
             await self.desk.end(hold)
             raise
+
+    async def check(self, agent: Agent, command: ExecuteAgent, ref: SessionRef) -> None:
+        """That there is the conversation, if it has to be. Raises ConversationNotFound."""
+        key = session_key(agent, ref)
+        if not isinstance(key, SessionName):
+            async with self.desk.uow(command.caller.scope) as work:
+                if await work.sessions.find(key) is None:
+                    raise ConversationNotFound(ref.name)
 
     async def _begun(
         self, hold: Hold, command: ExecuteAgent, ref: SessionRef, instance: AgentInstance

@@ -2,7 +2,14 @@
 
 from datetime import datetime
 
-from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, RateLimited, Unavailable
+from runtime.domain.errors.kinds import (
+    Conflict,
+    DomainError,
+    NotFound,
+    RateLimited,
+    Unavailable,
+    Unprocessable,
+)
 
 
 class RunNotFound(NotFound):
@@ -42,6 +49,17 @@ class EventsGone(Conflict):
             f"{last}.",
             param="last_event",
             details={"first": first, "last": last},
+        )
+
+
+class ApprovalNeedsDurableRun(Conflict):
+    code = "approval_needs_durable_run"
+
+    def __init__(self, tool: str | None = None) -> None:
+        what = f"The tool '{tool}' is called" if tool else "The agent goes on"
+        super().__init__(
+            f"{what} only once a person agrees, and a run can wait for that only if it outlives "
+            "its caller: start it with POST /v1/runs, or as a background response."
         )
 
 
@@ -163,14 +181,44 @@ class StateUnreadable(ExecutionFailed):
         super().__init__(f"What an earlier step left can't be read: {why}")
 
 
-class ApprovalNeedsDurableRun(Conflict):
-    code = "approval_needs_durable_run"
+class ApprovalNotFound(NotFound):
+    code = "approval_not_found"
 
-    def __init__(self) -> None:
+    def __init__(self, approval: object) -> None:
+        super().__init__(f"Approval '{approval}' does not exist.", param="id")
+
+
+class ApprovalIsDecided(Conflict):
+    code = "approval_decided"
+
+    def __init__(self, approval: object) -> None:
         super().__init__(
-            "The agent asks a person before it goes on, and nobody can be asked while a caller "
-            "waits. Start it with POST /v1/runs, or as a background response."
+            f"Approval '{approval}' is decided already, otherwise or by somebody else."
         )
+
+
+class ApprovalChanged(Conflict):
+    code = "approval_changed"
+
+    def __init__(self, approval: object) -> None:
+        super().__init__(
+            f"Approval '{approval}' is for other arguments than those that you saw.",
+            param="arguments_hash",
+        )
+
+
+class ArgumentsRefused(Unprocessable):
+    code = "arguments_refused"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem, param="arguments")
+
+
+class RunNotWaiting(Conflict):
+    code = "run_not_waiting"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(f"Run '{run}' waits for nobody.")
 
 
 class CheckpointNotFound(NotFound):

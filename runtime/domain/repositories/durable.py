@@ -1,6 +1,6 @@
 """Where durable runs are kept, who has them, and what their tools have done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -23,6 +23,9 @@ class DurableRunRepository(Protocol):
     async def get(self, id: RunId) -> DurableRun:
         """Raises RunNotFound."""
 
+    async def some(self, ids: Collection[RunId]) -> Mapping[RunId, DurableRun]:
+        """Those of them that are durable."""
+
     async def queued(self) -> int:
         """How many of the owner's own wait to be begun."""
 
@@ -35,6 +38,9 @@ class DurableRunRepository(Protocol):
 
     async def release(self, id: RunId, attempt: int, not_before: datetime | None = None) -> bool:
         """RUNNING → QUEUED: another process, or this one later, goes on. As `suspend`."""
+
+    async def waits(self, id: RunId) -> bool:
+        """Whether it is WAITING, and stays so until this transaction ends."""
 
     async def wake(self, id: RunId) -> bool:
         """WAITING → QUEUED. False when it does not wait."""
@@ -129,26 +135,34 @@ class LedgerCall:
     """Among the calls of the step with the same tool and arguments: 0, 1, …"""
     name: str
     arguments: str
+    """Canonical JSON: what is the same call has the same text."""
     repeatable: bool
     """Made again when nobody knows whether it was made."""
+    ask: bool = False
+    """Not made before a person has agreed."""
+    at: datetime
 
 
 class ToolLedger(Protocol):
     """What tools have done for durable runs. Every call raises DatabaseUnavailable; those that
-    write raise AttemptLost when the attempt is no longer the current one."""
+    write raise AttemptLost when the attempt is no longer the current one. Written twice, because
+    the answer to a commit was lost, is as good as once."""
 
-    async def enter(self, call: LedgerCall) -> Entered:
-        """On record before it is made. Found again by its id; else by step, tool, arguments and
-        occurrence."""
+    async def enter(self, call: LedgerCall, found: Collection[str] = ()) -> Entered:
+        """On record before it is made. It is found again by step, tool and arguments: among those
+        under its own id, else the first that is not among `found`, the ids that this attempt has
+        been given before."""
 
-    async def finish(self, call: LedgerCall, outcome: ToolOutcome, duration_ms: float) -> None: ...
+    async def begin(self, call: LedgerCall) -> None:
+        """It was asked for, or its outcome is not known, and it is made now. `call` names the id
+        that `enter` gave."""
 
-    async def settle(self, run: RunId, call_id: str, outcome: ToolOutcome | None) -> None:
-        """A person's word on a call whose outcome is not known: what it gave; None: make it
-        again. Not fenced: the run waits meanwhile."""
+    async def finish(self, call: LedgerCall, outcome: ToolOutcome, duration_ms: float) -> None:
+        """As `begin` takes it. What is recorded first stays."""
 
     async def copy(self, source: RunId, target: RunId) -> None:
-        """The finished calls, for a run that goes on from where another one ended."""
+        """All calls, for a run that goes on from where another one ended: those that had not
+        finished are as those of an earlier attempt."""
 
 
 class WorkerBeats(Protocol):

@@ -1,19 +1,15 @@
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Protocol
 
 from runtime.domain.entities.responses import Response
 from runtime.domain.events.runs import RunEvent
-from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import ResponseId, RunId
 
 
 class ResponseRepository(Protocol):
     """Responses of the scope's project; without `administers`, one's own."""
 
-    async def add(self, response: Response, lease_until: datetime | None = None) -> None:
-        """One that goes on is its process's until then, if that does not hold the lease."""
+    async def add(self, response: Response) -> None: ...
 
     async def get(self, id: ResponseId) -> Response:
         """Raises ResponseNotFound."""
@@ -45,48 +41,3 @@ class RunEventRepository(Protocol):
         """0 when there is nothing."""
 
     async def remove(self, run: RunId) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class LogEntry:
-    """What `RunEventRepository.append` takes, in the owner's scope."""
-
-    ends: Response | None = field(default=None, kw_only=True)
-    """As `ResponseRepository.finish` takes it: both are written or neither."""
-
-    scope: Scope
-    run: RunId
-    after: int
-    events: Sequence[RunEvent]
-
-
-class RunEventLog(Protocol):
-    """The same log for many runs at once, of every project."""
-
-    async def append(self, entries: Sequence[LogEntry]) -> Sequence[bool]:
-        """In one transaction; for each run whether it was written. Raises DatabaseUnavailable."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lapsed:
-    """A response whose process has not been heard of for too long."""
-
-    id: ResponseId
-    scope: Scope
-
-
-class ResponseLeases(Protocol):
-    """Which process sees to which response, of every project. One statement for each call.
-
-    Every call raises DatabaseUnavailable.
-    """
-
-    async def going_on(self, ids: Collection[ResponseId]) -> set[ResponseId]:
-        """Those of them that nobody has ended."""
-
-    async def hold(self, ids: Collection[ResponseId], until: datetime) -> None: ...
-
-    async def lapsed(self, at: datetime, *, limit: int) -> Sequence[Lapsed]: ...
-
-    async def prune(self, before: datetime) -> int:
-        """Remove ended responses that are older, with their events; how many went."""

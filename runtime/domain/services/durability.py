@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from runtime.domain.services.tools import ToolOutcome
+from runtime.domain.services.tools import Approver, ToolOutcome
 from runtime.domain.value_objects.chat import ToolCall
 
 ApprovalKind = Literal["tool", "interrupt", "outcome_unknown"]
@@ -16,10 +16,12 @@ class ApprovalRequest:
 
     kind: ApprovalKind
     key: str
-    """Finds the answer again: a call's id, or an interrupt's."""
+    """Finds the answer again: a call's id, or an interrupt's. Once decided, it stays decided."""
+    call_id: str = ""
     tool: str = ""
     arguments: str = ""
     """JSON text; what is approved is this call with these arguments."""
+    approver: Approver = "owner"
     value: Any = None
     """What a graph's `interrupt` says: JSON."""
 
@@ -30,8 +32,9 @@ class Decision:
     arguments: str | None = None
     """With `edit`: what the tool is called with instead."""
     value: Any = None
-    """For an interrupt: what it returns."""
+    """For an interrupt: what it returns. For an unknown outcome: what the call gave."""
     reason: str = ""
+    decided_by: str = ""
 
 
 class RunSuspended(Exception):
@@ -51,7 +54,7 @@ class AttemptLost(Exception):
     """Another attempt has the run, or it has ended: nothing of this one counts any more."""
 
 
-CallState = Literal["new", "finished", "repeat", "unknown"]
+CallState = Literal["new", "asked", "finished", "repeat", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +62,31 @@ class Entered:
     """What the ledger says of a call before it is made."""
 
     state: CallState
-    """new: make it. finished: it was made, here is what it gave. repeat: it may have been made,
-    and may be made again. unknown: it may have been made; a person decides."""
+    """new: make it. asked: it was not made, and a person decides whether it will be. finished: it
+    was made, here is what it gave. repeat: it may have been made, and may be made again. unknown:
+    it may have been made; a person decides."""
     call_id: str
     """Under which it is on record: a model that is asked again gives its calls other ids."""
+    attempt: int
+    """The one that last began to make it."""
     outcome: ToolOutcome | None = None
+    duration_ms: float = 0
 
 
 class CallLog(Protocol):
-    """The tool ledger, as one attempt uses it."""
+    """The tool ledger, as one attempt uses it: every call raises AttemptLost and
+    DatabaseUnavailable."""
 
-    async def before(self, call: ToolCall, *, step: str, repeatable: bool) -> Entered:
-        """To be asked before a tool is called. Raises AttemptLost, DatabaseUnavailable."""
+    async def before(
+        self, call: ToolCall, *, step: str, repeatable: bool, ask: bool = False
+    ) -> Entered:
+        """To be asked, once, before a tool is called. With `ask` a call that is new is `asked`."""
 
-    async def after(
-        self, call: ToolCall, entered: Entered, outcome: ToolOutcome, duration_ms: float
-    ) -> None:
-        """Before anybody sees the outcome. Raises as `before`."""
+    async def begin(self, entered: Entered) -> None:
+        """A person said so: the call is made now, or once more."""
+
+    async def after(self, entered: Entered, outcome: ToolOutcome, duration_ms: float) -> None:
+        """Before anybody sees the outcome."""
 
 
 async def _nothing_to_flush() -> None: ...

@@ -71,8 +71,8 @@ class AgentExecutor(Protocol):
     """Makes instances of agents of every installed framework."""
 
     def generation(self, agent: Agent) -> int:
-        """Grows when the agent's template is loaded anew: an instance of an older one is not
-        used for new runs. Raises TemplateNotFound."""
+        """Grows when the agent's template, or a tool, is loaded anew: an instance of an older one
+        is not used for new runs. Raises TemplateNotFound."""
 
     async def build(self, agent: Agent) -> AgentInstance:
         """Raises TemplateNotFound, InvalidConfig, ExecutionFailed."""

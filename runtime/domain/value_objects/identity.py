@@ -29,6 +29,7 @@ class KeyScope(StrEnum):
     RUNS_READ = "runs:read"
     KEYS = "keys"
     PROVIDERS = "providers"
+    WEBHOOKS = "webhooks"
     SYSTEM = "system"
 
 

@@ -19,10 +19,12 @@ ApprovalId = NewType("ApprovalId", str)
 ScheduleId = NewType("ScheduleId", str)
 WebhookId = NewType("WebhookId", str)
 WorkerId = NewType("WorkerId", str)
+MemoryId = NewType("MemoryId", str)
 ProjectId = NewType("ProjectId", str)
 UserId = NewType("UserId", str)
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _last = (0, 0)
 
 
@@ -36,8 +38,17 @@ def uuid7_hex() -> str:
     if now_ms <= _last[0]:
         now_ms, random = _last[0], _last[1] + 1 + secrets.randbits(32)
     _last = (now_ms, random)
+    return _uuid7(now_ms, random)
+
+
+def uuid7_of(at: datetime, bits: int) -> str:
+    """The one with that time and the last 74 of these bits."""
+    return _uuid7((at - _EPOCH) // timedelta(milliseconds=1), bits & (1 << 74) - 1)
+
+
+def _uuid7(unix_ms: int, random: int) -> str:
     high, low = random >> 62, random & (1 << 62) - 1
-    return f"{now_ms << 80 | 0x7 << 76 | high << 64 | 0x2 << 62 | low:032x}"
+    return f"{unix_ms << 80 | 0x7 << 76 | high << 64 | 0x2 << 62 | low:032x}"
 
 
 def new_agent_id() -> AgentId:
@@ -86,6 +97,10 @@ def new_worker_id() -> WorkerId:
     return WorkerId(f"worker_{uuid7_hex()}")
 
 
+def new_memory_id() -> MemoryId:
+    return MemoryId(f"mem_{uuid7_hex()}")
+
+
 def completion_id(run: RunId) -> CompletionId:
     """Of the answer whose first choice is the run."""
     return CompletionId(f"chatcmpl-{run.removeprefix('run_')}")
@@ -93,4 +108,4 @@ def completion_id(run: RunId) -> CompletionId:
 
 def made_at(id: str) -> datetime:
     """When an id of ours was made, to the millisecond."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(id[-32:-20], 16))
+    return _EPOCH + timedelta(milliseconds=int(id[-32:-20], 16))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from runtime.domain.events.runs import (
+    OutputDiscarded,
     ReasoningDelta,
     RefusalDelta,
     RunEvent,
@@ -169,6 +170,8 @@ class OutputItems:
                 return self._called(event)
             case ToolReturned():
                 return self._returned(event)
+            case OutputDiscarded():
+                return self._discard()
             case _:
                 return ()
 
@@ -184,6 +187,14 @@ class OutputItems:
             ended.append(self._ended(at, replace(called, status="incomplete")))
         self._tools.clear()
         return sorted(ended, key=lambda change: change.index)
+
+    def _discard(self) -> Sequence[ItemChange]:
+        """What is open was said in vain: it is said again as another item."""
+        ended = self._end_text("incomplete")
+        for call in self._calls:
+            ended.append(self._end_call(call, "incomplete"))
+        self._calls.clear()
+        return ended
 
     def index_of_call(self, index: int) -> int:
         """Where the item of a ToolCallDelta's index stands, until `end`."""

@@ -11,7 +11,8 @@ def counting(events: Sequence[RunEvent]) -> list[tuple[int, RunEvent]]:
     for number, event in enumerate(events, 1):
         if isinstance(event, OutputDiscarded):
             kept = [(n, e) for n, e in kept if n <= event.after or not isinstance(e, OUTPUT)]
-        kept.append((number, event))
+        else:
+            kept.append((number, event))
     return kept
 
 

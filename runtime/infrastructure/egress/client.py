@@ -98,10 +98,14 @@ class EgressClient:
         body: bytes | None = None,
         credential: Credential | None = None,
         max_bytes: int = 1_000_000,
+        cut: bool = False,
         timeout_s: float = 30,
-        max_redirects: int = 5,
+        max_redirects: int | None = 5,
     ) -> Fetched:
         """The whole answer, whatever its status; `timeout_s` is for everything together.
+
+        `cut`: of an answer longer than `max_bytes` the beginning, of a compressed one nothing,
+        instead of a refusal. `max_redirects` None: a redirect is an answer like others.
 
         Redirects are checked like the first address; to another host go neither the credential
         nor any header but the harmless ones. Raises EgressRefused, InvalidValue for headers that
@@ -111,7 +115,7 @@ class EgressClient:
         given = _sendable(headers or {})
         try:
             async with asyncio.timeout(timeout_s), self.session(self._connect_s) as session:
-                for hop in range(max_redirects + 1):
+                for hop in range((max_redirects or 0) + 1):
                     sent = given | _attached(credential, target, first=hop == 0)
                     async with session.request(
                         method,
@@ -122,8 +126,9 @@ class EgressClient:
                         auto_decompress=False,
                     ) as response:
                         location = response.headers.get("Location")
-                        if response.status not in _REDIRECTS or not location:
-                            return await _whole(response, target, max_bytes)
+                        moved = response.status in _REDIRECTS and max_redirects is not None
+                        if not moved or not location:
+                            return await _whole(response, target, max_bytes, cut=cut)
                     before, target = target, self._policy.follow(target, location)
                     if target.origin != before.origin or target.url.scheme != before.url.scheme:
                         given = {k: v for k, v in given.items() if k.lower() in _GO_ANYWHERE}
@@ -235,13 +240,21 @@ def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
     return {"Accept-Encoding": "identity", "User-Agent": "agent-runtime", **headers}
 
 
-async def _whole(response: aiohttp.ClientResponse, target: Target, max_bytes: int) -> Fetched:
-    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UpstreamFailed(f"'{target.host}' answered compressed, which was not asked for.")
+async def _whole(
+    response: aiohttp.ClientResponse, target: Target, max_bytes: int, *, cut: bool
+) -> Fetched:
     body = bytearray()
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        if not cut:
+            raise UpstreamFailed(f"'{target.host}' answered compressed, which was not asked for.")
+        response.close()
+        return Fetched(response.status, headers, b"", str(target.url))
     async for piece in response.content.iter_any():
         body += piece
         if len(body) > max_bytes:
-            raise UpstreamFailed(f"'{target.host}' sent more than {max_bytes} bytes.")
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Fetched(response.status, headers, bytes(body), str(target.url))
+            if not cut:
+                raise UpstreamFailed(f"'{target.host}' sent more than {max_bytes} bytes.")
+            response.close()
+            break
+    return Fetched(response.status, headers, bytes(body[:max_bytes]), str(target.url))

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 from runtime.infrastructure import frameworks
 from runtime.infrastructure.frameworks.executor import FrameworkExecutor
@@ -70,15 +70,16 @@ def register_entry_points(registry: TemplateRegistry) -> None:
 
 
 class Shelf(Protocol):
-    """Takes classes of another kind that a folder's files define beside their templates."""
+    """Takes what else a folder's files define beside their templates."""
 
     @property
-    def kind(self) -> type: ...
+    def kind(self) -> type:
+        """Its concrete subclasses are taken, and its instances."""
 
-    def check(self, source: str, found: Sequence[type]) -> None:
-        """Raises ValueError when a class is not usable."""
+    def check(self, source: str, found: Sequence[Any]) -> None:
+        """Raises ValueError when one is not usable."""
 
-    def put(self, source: str, found: Sequence[type]) -> None:
+    def put(self, source: str, found: Sequence[Any]) -> None:
         """What `source` defines now, which was checked, in place of what it did before."""
 
     def drop(self, source: str) -> None:
@@ -137,10 +138,10 @@ class TemplateFolder:
             with _uncached():
                 module = _import_file(module_name, path)
             for shelf in self._shelves:
-                shelf.check(name, _own_classes(module, module_name, shelf.kind))
-            self._registry.register(_own_classes(module, module_name, BaseAgentTemplate), name)
+                shelf.check(name, _own(module, module_name, shelf.kind))
+            self._registry.register(_own(module, module_name, BaseAgentTemplate), name)
             for shelf in self._shelves:
-                shelf.put(name, _own_classes(module, module_name, shelf.kind))
+                shelf.put(name, _own(module, module_name, shelf.kind))
             logger.info("templates of %s loaded", name)
         # Whatever a template file does, even sys.exit(), is its own problem.
         except BaseException as error:
@@ -227,20 +228,18 @@ def _classes(module: ModuleType, base: type) -> Iterator[type]:
             yield value
 
 
-def _own_classes(module: ModuleType, name: str, base: type) -> list[type]:
-    """Concrete subclasses of `base` that a unit defines: a package may do so in its submodules
-    and import them."""
-    found = (
-        value
-        for value in vars(module).values()
-        if (
-            isinstance(value, type)
-            and issubclass(value, base)
-            and (value.__module__ == name or value.__module__.startswith(f"{name}."))
-            and not inspect.isabstract(value)
-        )
-    )
-    return list(dict.fromkeys(found))
+def _own(module: ModuleType, name: str, kind: type) -> list[Any]:
+    """What a unit defines of a kind, its concrete subclasses and its instances: a package may do
+    so in its submodules and import them."""
+    found = [value for value in vars(module).values() if _is_a(value, kind)]
+    own = [each for each in found if f"{each.__module__}.".startswith(f"{name}.")]
+    return list({id(each): each for each in own}.values())
+
+
+def _is_a(value: object, kind: type) -> bool:
+    if isinstance(value, type):
+        return issubclass(value, kind) and not inspect.isabstract(value)
+    return isinstance(value, kind)
 
 
 def _reason(error: BaseException) -> str:

@@ -10,7 +10,9 @@ from typing import ClassVar
 from runtime.application.services.config_secrets import ConfigSecrets
 from runtime.domain.entities.agents import Agent
 from runtime.domain.errors import DomainError, ExecutionFailed
+from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.services.executor import AgentExecutor, AgentInstance
+from runtime.domain.services.memories import MemoryService
 from runtime.domain.services.models import ModelServices
 from runtime.domain.services.tools import ToolService
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
@@ -52,25 +54,33 @@ class TemplateExecutor(AgentExecutor):
         registry: TemplateRegistry,
         models: ModelServices,
         tools: ToolService,
+        memories: MemoryService,
         executors: Mapping[str, FrameworkExecutor],
         secrets: ConfigSecrets,
+        checkpoints: CheckpointStore | None = None,
     ) -> None:
         self._registry = registry
         self._models = models
         self._tools = tools
+        self._memories = memories
         self._executors = executors
         self._secrets = secrets
+        self._checkpoints = checkpoints
         self._in_process = InProcessExecutor()
 
     def generation(self, agent: Agent) -> int:
-        return self._registry.entry(agent.spec.template).info.generation
+        return self._registry.entry(agent.spec.template).info.generation + self._tools.generation
 
     async def build(self, agent: Agent) -> AgentInstance:
         template = self._registry.entry(agent.spec.template).template
         executor = self._executors.get(template.framework, self._in_process)
         opened = self._secrets.open(agent)
         services = Services(
-            self._models.of(agent.project_id), self._tools, config_of=lambda _: opened.config
+            self._models.of(agent.project_id),
+            self._tools,
+            self._memories,
+            config_of=lambda _: opened.config,
+            checkpoints=self._checkpoints,
         )
         forget = redacted.know(opened.texts.values())
         try:

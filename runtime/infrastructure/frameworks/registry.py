@@ -87,7 +87,8 @@ class TemplateRegistry(TemplateCatalog):
 
     def list(self) -> Sequence[TemplateInfo]:
         ids = sorted({ref.id for ref in self._entries})
-        return [self._entries[ref].info for id in ids for ref in self._versions(id)]
+        refs = [ref for id in ids for ref in self._versions(id)]
+        return [self._with_tools(self._entries[ref].info) for ref in refs]
 
     def problems(self) -> Sequence[LoadProblem]:
         return [self._problems[source] for source in sorted(self._problems)]
@@ -98,11 +99,11 @@ class TemplateRegistry(TemplateCatalog):
             ref = TemplateRef(id, version)
             if ref not in self._entries:
                 raise TemplateNotFound(ref, [str(known) for known in versions])
-            return self._entries[ref].info
+            return self._with_tools(self._entries[ref].info)
         if not versions:
             raise TemplateNotFound(id, sorted({ref.id for ref in self._entries}))
         stable = [ref for ref in versions if not Version(ref.version).is_prerelease]
-        return self._entries[(stable or versions)[0]].info
+        return self._with_tools(self._entries[(stable or versions)[0]].info)
 
     def check(
         self,
@@ -142,20 +143,26 @@ class TemplateRegistry(TemplateCatalog):
             framework=metadata.framework,
             agent_type=metadata.agent_type,
             json_schema=metadata.config_schema,
-            sections=[self._with_tools(section) for section in metadata.sections],
+            sections=metadata.sections,
             source=source,
             refused=frozenset(template.unsupported_options),
             generation=next(self._generations),
         )
         return Entry(template, info)
 
-    def _with_tools(self, section: FormSection) -> FormSection:
+    def _with_tools(self, info: TemplateInfo) -> TemplateInfo:
+        """Its form offers the tools that are there now."""
+        names = self._tools.names()
+
         def offered(field: FormField) -> FormField:
             if field.id == "tools" and field.type == "list" and not field.fields:
-                return replace(field, options=self._tools.names())
+                return replace(field, options=names)
             return field
 
-        return replace(section, fields=[offered(field) for field in section.fields])
+        def filled(section: FormSection) -> FormSection:
+            return replace(section, fields=[offered(field) for field in section.fields])
+
+        return replace(info, sections=[filled(section) for section in info.sections])
 
     def _of(self, source: str) -> Sequence[TemplateRef]:
         return [ref for ref, entry in self._entries.items() if entry.info.source == source]

@@ -7,7 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.repositories.durable import AttemptEntry, AttemptLog
-from runtime.domain.repositories.responses import LogEntry
 from runtime.domain.services.signals import Signal
 from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.database import refusals
@@ -50,5 +49,5 @@ async def _held(connection: AsyncConnection, entries: Sequence[AttemptEntry]) ->
 
 
 def _rows(entry: AttemptEntry) -> list[dict[str, object]]:
-    log_entry = LogEntry(entry.scope, entry.run, entry.after, entry.events)
-    return [{**row, "attempt": entry.attempt} for row in event_rows(log_entry)]
+    rows = event_rows(entry.scope, entry.run, entry.after, entry.events)
+    return [{**row, "attempt": entry.attempt} for row in rows]

@@ -1,7 +1,7 @@
 """Durable runs: their rows, and the queue that these are."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from time import time
@@ -117,6 +117,10 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
             raise RunNotFound(id)
         return to_durable_run(row)
 
+    async def some(self, ids: Collection[RunId]) -> Mapping[RunId, DurableRun]:
+        query = select(durable_runs).where(_c.id.in_(ids), *self._visible(durable_runs))
+        return {row.id: to_durable_run(row) for row in await self._execute(query)}
+
     async def queued(self) -> int:
         query = select(func.count()).where(
             _c.status == RunStatus.QUEUED,
@@ -148,6 +152,15 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
         if not_before:
             statement = statement.values(not_before=not_before)
         return await self._one(statement, id, "queue")
+
+    async def waits(self, id: RunId) -> bool:
+        query = select(_c.status).where(_c.id == id, *self._visible(durable_runs))
+        if self._connection.dialect.name == "postgresql":
+            query = query.with_for_update()
+        else:
+            with refusals():
+                await take_writer(self._connection)
+        return (await self._execute(query)).scalar() == RunStatus.WAITING
 
     async def wake(self, id: RunId) -> bool:
         statement = update(durable_runs).where(

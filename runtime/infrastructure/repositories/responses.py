@@ -1,4 +1,4 @@
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.entities.responses import Response, ResponseFailure, ResponseStatus
 from runtime.domain.errors import PreviousResponseNotFound, ResponseNotFound
-from runtime.domain.repositories.responses import Lapsed, ResponseLeases, ResponseRepository
+from runtime.domain.repositories.pruning import Pruner
+from runtime.domain.repositories.responses import ResponseRepository
 from runtime.domain.value_objects.chat import Usage
-from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import ProjectId, ResponseId, UserId
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import (
@@ -49,7 +49,6 @@ responses = Table(
     Column("conversation", Key),
     Column("created_at", UtcDateTime, nullable=False),
     Column("completed_at", UtcDateTime),
-    Column("lease_until", UtcDateTime),
     Column("settings", Json, nullable=False),
     Column("input", Json, nullable=False),
     Column("output", Json, nullable=False),
@@ -57,15 +56,14 @@ responses = Table(
     Column("failure", Json, nullable=False),
     Column("incomplete_reason", Words),
     Index(None, "created_at"),
-    Index(None, "lease_until"),
 )
 _PRUNED_AT_ONCE = 500
 _GOING_ON = responses.c.status.in_((ResponseStatus.QUEUED, ResponseStatus.IN_PROGRESS))
 
 
 class SqlResponseRepository(SqlRepository, ResponseRepository):
-    async def add(self, response: Response, lease_until: datetime | None = None) -> None:
-        if not await self._insert(responses, {**_values(response), "lease_until": lease_until}):
+    async def add(self, response: Response) -> None:
+        if not await self._insert(responses, _values(response)):
             raise ValueError(f"response {response.id} was written before")
 
     async def get(self, id: ResponseId) -> Response:
@@ -103,37 +101,12 @@ class SqlResponseRepository(SqlRepository, ResponseRepository):
 def ending(response: Response) -> Update:
     """Changes one row, where nobody has ended it before."""
     statement = update(responses).where(responses.c.id == response.id, _GOING_ON)
-    return statement.values({**_values(response), "lease_until": None})
+    return statement.values(_values(response))
 
 
-class SqlResponseLeases(ResponseLeases):
+class SqlResponsePruner(Pruner):
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-
-    async def going_on(self, ids: Collection[ResponseId]) -> set[ResponseId]:
-        query = select(responses.c.id).where(responses.c.id.in_(ids), _GOING_ON)
-        with refusals():
-            async with self._engine.connect() as connection:
-                return {ResponseId(row.id) for row in await connection.execute(query)}
-
-    async def hold(self, ids: Collection[ResponseId], until: datetime) -> None:
-        statement = update(responses).where(responses.c.id.in_(ids), _GOING_ON)
-        with refusals():
-            async with self._engine.begin() as connection:
-                await connection.execute(statement.values(lease_until=until))
-
-    async def lapsed(self, at: datetime, *, limit: int) -> Sequence[Lapsed]:
-        query = select(responses.c.id, responses.c.project_id, responses.c.owner_id)
-        query = query.where(responses.c.lease_until < at, _GOING_ON).limit(limit)
-        with refusals():
-            async with self._engine.connect() as connection:
-                rows = await connection.execute(query)
-                return [
-                    Lapsed(
-                        ResponseId(row.id), Scope(ProjectId(row.project_id), UserId(row.owner_id))
-                    )
-                    for row in rows
-                ]
 
     async def prune(self, before: datetime) -> int:
         gone = 0

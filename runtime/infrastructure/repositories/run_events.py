@@ -7,7 +7,8 @@ from sqlalchemy import BigInteger, Column, ColumnElement, Table, delete, func, s
 from runtime.domain.events.runs import (
     RunEvent,
 )
-from runtime.domain.repositories.responses import LogEntry, RunEventRepository
+from runtime.domain.repositories.responses import RunEventRepository
+from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.event_json import event_from_json, event_to_json
 from runtime.infrastructure.repositories.base import (
@@ -36,7 +37,7 @@ run_events = Table(
 
 class SqlRunEventRepository(SqlRepository, RunEventRepository):
     async def append(self, run: RunId, after: int, events: Sequence[RunEvent]) -> bool:
-        rows = event_rows(LogEntry(self._scope, run, after, events))
+        rows = event_rows(self._scope, run, after, events)
         if not rows:
             return True
         statement = insert_if_new(run_events, self._connection.dialect.name).values(rows)
@@ -63,17 +64,17 @@ class SqlRunEventRepository(SqlRepository, RunEventRepository):
         yield from self._visible(run_events)
 
 
-def event_rows(entry: LogEntry) -> list[Values]:
+def event_rows(scope: Scope, run: RunId, after: int, events: Sequence[RunEvent]) -> list[Values]:
     return [
         insertable(
             run_events,
             {
-                "run_id": entry.run,
+                "run_id": run,
                 "seq": seq,
-                "project_id": entry.scope.project_id,
-                "owner_id": entry.scope.user_id,
+                "project_id": scope.project_id,
+                "owner_id": scope.user_id,
                 "event": event_to_json(event),
             },
         )
-        for seq, event in enumerate(entry.events, entry.after + 1)
+        for seq, event in enumerate(events, after + 1)
     ]

@@ -1,60 +1,55 @@
-"""The tools of this process, by name."""
+"""The tools that are there from the start, and those that are installed beside the runtime."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Protocol
+from importlib.metadata import entry_points
+from types import ModuleType
 
-from runtime.domain.errors import InvalidValue
-from runtime.domain.services.tools import ToolOutcome, ToolService
-from runtime.domain.value_objects.chat import ToolSpec
 from runtime.infrastructure.tools.calculator import calculator
 from runtime.infrastructure.tools.clock import current_time
+from runtime.infrastructure.tools.decorated import DecoratedTool
+from runtime.infrastructure.tools.registry import Tool, ToolRegistry
 
 logger = logging.getLogger(__name__)
 
-
-class Tool(Protocol):
-    @property
-    def spec(self) -> ToolSpec: ...
-
-    async def __call__(self, arguments: str) -> ToolOutcome:
-        """Run on JSON `arguments`, which are checked here. Wrong ones are an outcome."""
+BUILT_IN = "built-in"
+ENTRY_POINTS = "agent_runtime.tools"
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class BuiltinTools(ToolService):
+class BuiltinTools(ToolRegistry):
     def __init__(self, extra: Iterable[Tool] = (), *, now: Callable[[], datetime] = _now) -> None:
         """Raises ValueError when two tools have the same name."""
-        self._tools: dict[str, Tool] = {}
+        super().__init__()
         tools: list[Tool] = [calculator(), current_time(now), *extra]
-        for tool in tools:
-            if tool.spec.name in self._tools:
-                raise ValueError(f"there are two tools named {tool.spec.name}")
-            self._tools[tool.spec.name] = tool
+        self.check(BUILT_IN, tools)
+        self.put(BUILT_IN, tools)
 
-    def names(self) -> Sequence[str]:
-        return sorted(self._tools)
 
-    def specs(self, granted: Sequence[str]) -> Sequence[ToolSpec]:
-        for name in granted:
-            if name not in self._tools:
-                raise InvalidValue(self._unknown(name), param="tools")
-        return [self._tools[name].spec for name in granted]
-
-    async def call(self, name: str, arguments: str) -> ToolOutcome:
-        tool = self._tools.get(name)
-        if tool is None:
-            return ToolOutcome("error", self._unknown(name))
+def register_entry_points(registry: ToolRegistry, report: Callable[[str, str], None]) -> None:
+    """A distribution names a tool, or a module of them, in its entry points. `report` is told
+    which source does not load, and why."""
+    for point in entry_points(group=ENTRY_POINTS):
+        source = f"{point.dist.name if point.dist else 'entry point'}:{point.name}"
         try:
-            return await tool(arguments)
-        # What a tool does wrong is for the model to read and for the log to explain.
-        except Exception:
-            logger.exception("the tool %s failed", name)
-            return ToolOutcome("error", f"The tool '{name}' failed.")
+            found = point.load()
+            tools = list(_tools_of(found)) if isinstance(found, ModuleType) else [found]
+            for each in tools:
+                if not isinstance(each, DecoratedTool):
+                    raise TypeError(f"{type(each).__name__} is no tool; use @runtime.tools.tool")
+            registry.check(source, tools)
+            registry.put(source, tools)
+        # A third party's package must not keep the runtime from starting.
+        except Exception as error:
+            logger.exception("tools of %s do not load", source)
+            report(source, f"{type(error).__name__}: {error}")
 
-    def _unknown(self, name: str) -> str:
-        return f"There is no tool '{name}'. There are: {', '.join(self.names())}."
+
+def _tools_of(module: ModuleType) -> Iterable[DecoratedTool]:
+    for value in vars(module).values():
+        if isinstance(value, DecoratedTool) and value.__module__ == module.__name__:
+            yield value

@@ -25,11 +25,14 @@ PLATFORM_PATHS = (
     "/v1/schema",
     "/v1/health",
     "/v1/runs",
+    "/v1/approvals",
     "/v1/keys",
     "/v1/limits",
     "/v1/prices",
     "/v1/usage",
     "/v1/providers",
+    "/v1/webhooks",
+    "/v1/schedules",
 )
 """Where errors have the platform's shape."""
 GATEWAY = "/api/"

@@ -106,10 +106,12 @@ class DrainingServer(uvicorn.Server):
         self._say_no()
         await self._until(lambda: bool(self.forced_by), self._delay_s)
         self._engine.admission.open = False
+        await self._container.dispatcher().stop()
+        self._container.run_worker().drain()
         self._container.connections().drain()
         await self._until(lambda: self._idle() or bool(self.forced_by), self._grace_s)
         self._engine.cancel_all()
-        self._container.background().closing = True
+        self._container.run_logs().closing = True
         await self._until(self._idle, LAST_WORDS_S)
 
     def _idle(self) -> bool:

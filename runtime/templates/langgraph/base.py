@@ -1,35 +1,37 @@
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from time import perf_counter
+from copy import copy
 from typing import Any, ClassVar
 
 import orjson
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage
+from langchain_core.messages import AIMessageChunk, BaseMessage, SystemMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphRecursionError
+from langchain_core.tools import BaseTool
+from langgraph.checkpoint.serde.types import INTERRUPT
+from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 
 from runtime.domain.entities.agents import Agent
-from runtime.domain.errors import ExecutionFailed, IterationLimit
-from runtime.domain.events.runs import (
-    RunCompleted,
-    RunEvent,
-    StepFinished,
-    StepStarted,
-    ToolCallDelta,
-    UsageReported,
-)
+from runtime.domain.errors import ApprovalNeedsDurableRun, ExecutionFailed, IterationLimit
+from runtime.domain.events.runs import RunCompleted, RunEvent, UsageReported
+from runtime.domain.services.durability import HandedOver
 from runtime.domain.services.executor import Emit, RunInput
+from runtime.domain.services.tools import ToolTraits
 from runtime.domain.value_objects.chat import Usage
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.templates.base import BaseAgentTemplate, C, Services
 from runtime.templates.langgraph.chat_model import RuntimeChatModel
-from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
+from runtime.templates.langgraph.durable import Passage
+from runtime.templates.langgraph.messages import to_langchain
+from runtime.templates.langgraph.state import StateCodec
+from runtime.templates.langgraph.steps import Steps, answers_in, step_of_task
+from runtime.templates.langgraph.store import RunStore
 from runtime.templates.langgraph.summary import with_summary
-from runtime.templates.scope import CURRENT, RunScope, events_of
+from runtime.templates.langgraph.tools import once_each
+from runtime.templates.scope import CURRENT, RunScope, current_run, events_of
 
 Graph = CompiledStateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]
 
@@ -48,6 +50,9 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
     other_models: ClassVar[bool] = False
     """Set it when nodes call chat models other than `self.model`: their tokens then stream too,
     through LangGraph's own `messages` mode, which costs more per token."""
+    checkpoint_types: ClassVar[Sequence[type]] = ()
+    """Pydantic models, dataclasses, enums and named tuples of yours that the graph's state may
+    hold in a durable run. Plain data and langchain's messages always may."""
     answer_key: str | None = None
     """A key of the graph's state whose last value, as text, is the answer. None: the answer is
     what nodes say and return."""
@@ -59,7 +64,9 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             name_of_model=agent.spec.model,
             fixed=self.fixed_options,
         )
-        self.graph: Graph = _compiled(self.build_graph())
+        self._codec = StateCodec(self.checkpoint_types)
+        store = RunStore(lambda: self.memory(current_run().input))
+        self.graph: Graph = _compiled(self.build_graph(), store)
 
     @abstractmethod
     def build_graph(self) -> StateGraph[Any, Any, Any, Any] | Graph:
@@ -83,14 +90,14 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
         return self.services.models.obeys(self.agent.spec.model, response_format)
 
     async def run(self, input: RunInput, emit: Emit) -> None:
-        scope = RunScope(input, emit)
+        scope = RunScope(input, emit, step=step_of_task)
         token = CURRENT.set(scope)
         try:
-            if input.recall is not None:
-                input = await with_summary(input, self.model.quiet, emit)
             await self._stream_graph(input, scope)
         except GraphRecursionError as error:
             raise IterationLimit(self.round_limit()) from error
+        except GraphDrained as error:
+            raise HandedOver from error
         finally:
             CURRENT.reset(token)
         finish = scope.finish_reason
@@ -99,46 +106,101 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
         await emit(RunCompleted(finish))
 
     async def _stream_graph(self, input: RunInput, scope: RunScope) -> None:
-        config: RunnableConfig = {
-            "recursion_limit": self.round_limit(),
-            "metadata": {"run_id": input.run_id},
-        }
-        steps = self._steps(scope)
-        start = self.graph_input(input)
-        self._mark_known(start, scope)
-        parts: AsyncIterator[Any] = self.graph.astream(start, config, stream_mode=self._modes())
+        passage = self._passage(input, scope)
+        goes_on = await passage.open() if passage else False
+        steps = Steps(
+            scope,
+            shows=self.answer_key is None,
+            skipped=passage.finished if passage and goes_on else (),
+        )
+        if passage and goes_on:
+            self.restore(passage.values, scope)
+            passage.check_breakpoint(self.graph)
+            start: object = passage.start()
+        else:
+            start = self.graph_input(await self._with_summary(input, scope.emit))
+            self._mark_known(start, scope)
         state: object = None
-        async for mode, part in parts:
+        stopped = False
+        async for mode, part in self._parts(start, input, passage, steps):
             if mode == "messages":
                 await _show_chunk(part[0], scope)
             elif mode == "values":
                 state = part
+            elif mode == "updates":
+                stopped = stopped or part.get(INTERRUPT) == ()
             elif "result" not in part:
                 await steps.started(part)
+            elif part["interrupts"]:
+                stopped = True
+                steps.left(part["id"])
             else:
                 await steps.finished(part)
-                await self._show_answers(part["result"], scope)
+        if passage:
+            passage.check_suspended(at_breakpoint=stopped)
+        elif stopped:
+            raise ApprovalNeedsDurableRun
         if self.answer_key is not None:
+            if passage and not steps.any:
+                # Nothing was left but to say it: perhaps that was done, too.
+                passage.begins_anew()
             await scope.say(_value_text(state, self.answer_key))
 
-    def _steps(self, scope: RunScope) -> "_Steps":
-        return _Steps(scope)
+    def _parts(
+        self, start: object, input: RunInput, passage: Passage | None, steps: Steps
+    ) -> AsyncIterator[Any]:
+        config: RunnableConfig = {
+            "recursion_limit": self.round_limit(),
+            "metadata": {"run_id": input.run_id},
+        }
+        if passage is None:
+            return self.graph.astream(start, config, stream_mode=self._modes())
+        passage.steps = steps
+        config["configurable"] = {"thread_id": input.run_id}
+        return passage.graph(self.graph).astream(
+            start,
+            config,
+            stream_mode=self._modes(),
+            durability="sync",
+            control=passage.control,
+        )
+
+    def _passage(self, input: RunInput, scope: RunScope) -> Passage | None:
+        if input.durable is None or self.services.checkpoints is None:
+            return None
+        return Passage(self.services.checkpoints, self._codec, scope, input.durable)
+
+    async def _with_summary(self, input: RunInput, emit: Emit) -> RunInput:
+        if input.recall is None:
+            return input
+        return await with_summary(input, self.model.quiet, emit)
+
+    def restore(self, state: Mapping[str, Any], scope: RunScope) -> None:
+        """A durable run goes on from `state`: set what the nodes keep elsewhere."""
 
     def _mark_known(self, start: object, scope: RunScope) -> None:
         """A node may return the conversation along with its answer: that is nothing new."""
-        for message in _answers(start):
+        for message in answers_in(start):
             message.id = message.id or f"in_{uuid7_hex()}"
             scope.shown.add(message.id)
 
-    async def _show_answers(self, result: object, scope: RunScope) -> None:
-        if self.answer_key is None:
-            for message in _answers(result):
-                await _show(message, scope)
-
     def _modes(self) -> Sequence[Any]:
+        modes = ["tasks"]
         if self.answer_key is not None:
-            return ["tasks", "values"]
-        return ["tasks", "messages"] if self.other_models else ["tasks"]
+            modes.append("values")
+        elif self.other_models:
+            modes.append("messages")
+        if self.graph.interrupt_before_nodes or self.graph.interrupt_after_nodes:
+            modes.append("updates")
+        return modes
+
+    def once(
+        self, tools: Sequence[BaseTool], traits: Mapping[str, ToolTraits] | None = None
+    ) -> list[BaseTool]:
+        """Langchain tools of your own whose calls a durable run makes once, as it does with
+        granted ones. `traits`, by name: which may be repeated after a crash, and which need a
+        person's word. They give text or JSON, and don't call `interrupt`."""
+        return once_each(tools, traits or {})
 
     def conversation(
         self, messages: Sequence[BaseMessage], *, system: str = "", last: int | None = None
@@ -157,45 +219,14 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
         return [SystemMessage(system), *kept] if system else kept
 
 
-class _Steps:
-    """The graph's tasks as the run's steps."""
-
-    def __init__(self, scope: RunScope) -> None:
-        self._scope = scope
-        self._since: dict[str, float] = {}
-
-    async def started(self, task: Mapping[str, Any]) -> None:
-        self._since[task["id"]] = perf_counter()
-        await self._scope.emit(StepStarted(task["id"], task["name"]))
-
-    async def finished(self, task: Mapping[str, Any]) -> None:
-        since = self._since.pop(task["id"], None)
-        duration_ms = (perf_counter() - since) * 1_000 if since is not None else 0.0
-        await self._scope.emit(
-            StepFinished(
-                task["id"],
-                task["name"],
-                "error" if task.get("error") else "success",
-                duration_ms,
-                self._scope.attempts.pop(task["name"], 1),
-            )
-        )
-
-
-def _compiled(graph: StateGraph[Any, Any, Any, Any] | Graph) -> Graph:
-    return graph.compile() if isinstance(graph, StateGraph) else graph
-
-
-def _answers(result: object) -> Iterator[AIMessage]:
-    """Assistant messages in what a node returned."""
-    if isinstance(result, AIMessage):
-        yield result
-    elif isinstance(result, dict):
-        for value in result.values():
-            yield from _answers(value)
-    elif isinstance(result, list | tuple):
-        for value in result:
-            yield from _answers(value)
+def _compiled(graph: StateGraph[Any, Any, Any, Any] | Graph, store: RunStore) -> Graph:
+    if isinstance(graph, StateGraph):
+        return graph.compile(store=store)
+    graph = copy(graph)
+    graph.store = graph.store or store
+    # A conversation is in the run's input, and the steps of durable runs are kept elsewhere.
+    graph.checkpointer = None
+    return graph
 
 
 def _value_text(state: object, key: str) -> str:
@@ -208,22 +239,6 @@ def _value_text(state: object, key: str) -> str:
     if value is None:
         raise ExecutionFailed(f"The graph ended without a value of '{key}'.")
     return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-
-
-async def _show(message: AIMessage, scope: RunScope) -> None:
-    if message.id in scope.shown:
-        return
-    if message.id:
-        scope.shown.add(message.id)
-    if message.text:
-        await scope.say(message.text)
-    own = {tool.name for tool in scope.input.options.tools}
-    for call in tool_calls_of(message):
-        if call.name in own:
-            delta = ToolCallDelta(scope.caller_calls, call.id, call.name, call.arguments)
-            scope.caller_calls += 1
-            scope.finish_reason = "tool_calls"
-            await scope.emit(delta)
 
 
 async def _show_chunk(chunk: object, scope: RunScope) -> None:

@@ -1,13 +1,15 @@
 from abc import abstractmethod
 from typing import Any
-from uuid import uuid4
+from uuid import NAMESPACE_OID, uuid5
 
 from langgraph.graph import START, MessagesState, StateGraph
 
+from runtime.domain.services.durability import RunSuspended
 from runtime.domain.services.executor import RunInput
 from runtime.templates.base import C
 from runtime.templates.langgraph.base import LangGraphTemplate
 from runtime.templates.langgraph.messages import to_langchain
+from runtime.templates.langgraph.steps import Steps
 from runtime.templates.scope import RunScope
 
 NODE = "answer"
@@ -18,6 +20,7 @@ class SingleNodeTemplate(LangGraphTemplate[C]):
 
     With nothing to schedule it is run without LangGraph's scheduler, which would be most of a
     short turn's CPU. The graph itself is there all the same, to be drawn or built into another.
+    A durable run keeps no checkpoint of it: its one step is made again, or not at all.
     """
 
     @abstractmethod
@@ -31,15 +34,19 @@ class SingleNodeTemplate(LangGraphTemplate[C]):
         return graph
 
     async def _stream_graph(self, input: RunInput, scope: RunScope) -> None:
+        input = await self._with_summary(input, scope.emit)
         state = MessagesState(messages=list[Any](to_langchain(input.messages)))
         self._mark_known(state, scope)
-        steps = self._steps(scope)
-        task = {"id": str(uuid4()), "name": NODE}
-        await steps.started(task)
+        steps = Steps(scope, shows=self.answer_key is None)
+        # The same in every attempt: a durable run begins this one step anew.
+        id = str(uuid5(NAMESPACE_OID, input.run_id))
+        scope.step = lambda: id
+        await steps.started({"id": id, "name": NODE})
         try:
             result = await self.answer(state)
-        except Exception as error:
-            await steps.finished({**task, "error": error})
+        except RunSuspended:
             raise
-        await steps.finished(task)
-        await self._show_answers(result, scope)
+        except Exception:
+            await steps.ended(id, None, failed=True)
+            raise
+        await steps.ended(id, result, failed=False)

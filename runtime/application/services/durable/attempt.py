@@ -52,6 +52,8 @@ class Attempt(RunKeeper, DurablePart):
         self._endings = endings
         self._execution: Execution | None = None
         self._waiting: list[RunEvent] = []
+        self._tried: tuple[Sequence[RunEvent], int] = ((), 0)
+        """What may have been written, and how many of those waiting it says."""
         self._happened = asyncio.Event()
         self._room = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -110,7 +112,7 @@ class Attempt(RunKeeper, DurablePart):
         async with self._writing:
             if self._over:
                 raise AttemptLost
-            rest = merged([*self._waiting, end_of(run)])
+            rest = [*self._unwritten(), end_of(run)]
             await self._endings.write(
                 work, self.run, _whole(self.run, run), len(self.logged), rest, events
             )
@@ -156,10 +158,11 @@ class Attempt(RunKeeper, DurablePart):
 
     async def _stand_still(self, pause: Paused) -> None:
         async with self._writing:
-            rest = merged(self._waiting)
+            rest = self._unwritten()
             later = timedelta(seconds=LATER_S) if pause.why == "later" else None
             await self._endings.pause(self.run, self.attempt, len(self.logged), rest, pause, later)
             self._waiting.clear()
+            self._tried = ((), 0)
 
     async def _write_along(self) -> None:
         while not self._over:
@@ -174,16 +177,24 @@ class Attempt(RunKeeper, DurablePart):
             self._happened.clear()
             if self._over or not self._waiting:
                 return
-            taken = len(self._waiting)
-            together = merged(self._waiting)
+            together, taken = self._unwritten(), len(self._waiting)
             entry = AttemptEntry(self.id, self.run.scope, self.attempt, len(self.logged), together)
             if not await self._logs.append(entry):
                 self.lost()
                 return
             self.logged += together
             del self._waiting[:taken]
+            self._tried = ((), 0)
             self._room.set()
         self._logs.changed(self.id)
+
+    def _unwritten(self) -> Sequence[RunEvent]:
+        """What was tried before stays as it was, whatever has come since: where only the answer
+        was lost, it is in the log already under the same numbers."""
+        tried, taken = self._tried
+        events = [*tried, *merged(self._waiting[taken:])]
+        self._tried = events, len(self._waiting)
+        return events
 
 
 def _whole(run: DurableRun, last: Run) -> Run:

@@ -8,11 +8,14 @@ from runtime.application.services.durable.part import AlreadyKept, Paused
 from runtime.application.services.durable.records import record_of
 from runtime.application.services.journal import outcome
 from runtime.application.services.rulebook import RuleBook
+from runtime.application.services.webhooks.events import run_event, waiting_event
+from runtime.domain.entities.approvals import Approval
 from runtime.domain.entities.durable import DurableRun, RunProblem
 from runtime.domain.entities.responses import End, end_of, open_items, response_id
 from runtime.domain.entities.runs import Run, RunStatus
-from runtime.domain.events.runs import RunEvent, RunFailed
-from runtime.domain.services.durability import AttemptLost
+from runtime.domain.events.runs import RunEvent, RunFailed, TextDelta
+from runtime.domain.services.durability import ApprovalRequest, AttemptLost
+from runtime.domain.services.signals import RunSignals, Signal
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.ids import RunId
 from runtime.domain.value_objects.items import items_of
@@ -26,8 +29,7 @@ class Endings:
     uow: UnitOfWorkFactory
     rulebook: RuleBook
     now: Callable[[], datetime]
-    ended: Callable[[RunId], None]
-    """Told of each run that was ended from outside, once that is committed."""
+    signals: RunSignals
 
     async def write(
         self,
@@ -63,7 +65,7 @@ class Endings:
             await self._leave(work, run, record, end, effective(events))
             closed = await work.durable.get(run.id)
             await work.commit()
-        self.ended(run.id)
+        self.signals.tell([Signal("control", run.id)])
         return closed
 
     async def pause(
@@ -77,15 +79,31 @@ class Endings:
     ) -> None:
         """Raises AttemptLost, DatabaseUnavailable."""
         async with self.uow(run.scope) as work:
-            if pause.why == "suspended":
-                still = await work.durable.suspend(run.id, attempt)
-            else:
+            asked = await self._asked(work, run, attempt, pause.requests)
+            if not pause.requests:
                 due = self.now() + later if later else None
-                still = await work.durable.release(run.id, attempt, due)
-            if not still:
-                raise AttemptLost
-            await work.run_events.append(run.id, after, rest)
+                if not await work.durable.release(run.id, attempt, due):
+                    raise AttemptLost
+            events = [*rest, *(each.request_event for each in asked)]
+            await work.run_events.append(run.id, after, events)
             await work.commit()
+        self.signals.tell([Signal("log", run.id)])
+
+    async def _asked(
+        self, work: UnitOfWork, run: DurableRun, attempt: int, requests: Sequence[ApprovalRequest]
+    ) -> Sequence[Approval]:
+        """What a person is to answer from now on; none where all is answered already."""
+        if not requests:
+            return ()
+        if not await work.durable.suspend(run.id, attempt):
+            raise AttemptLost
+        at = self.now()
+        new = await work.approvals.add_all([Approval.asked(run, each, at) for each in requests])
+        if all(each.answer for each in await work.approvals.of_run(run.id)):
+            await work.durable.wake(run.id)
+        else:
+            await work.webhooks.queue(waiting_event(run, at))
+        return new
 
     async def _leave(
         self,
@@ -96,6 +114,8 @@ class Endings:
         events: Sequence[RunEvent],
     ) -> None:
         await work.runs.record(record)
+        said = "".join(event.text for event in events if isinstance(event, TextDelta))
+        await work.webhooks.queue(run_event(record, run, said))
         if run.order.response:
             response = await work.responses.get(response_id(run.id))
             output = items_of(run.id, events, open_items(end))

@@ -22,7 +22,7 @@ from runtime.domain.errors import (
 )
 from runtime.domain.errors.kinds import RateLimited, Unavailable
 from runtime.domain.events.runs import RunFailed
-from runtime.domain.repositories.durable import RunQueue, Ticket
+from runtime.domain.repositories.durable import Ticket
 from runtime.domain.services.dispatcher import RunDispatcher
 from runtime.domain.services.durability import AttemptLost, CallLog, Decision, Durability
 from runtime.domain.unit_of_work import UnitOfWorkFactory
@@ -38,12 +38,11 @@ NOT_YET = (Unavailable, RateLimited, SessionBusy)
 class Worker:
     id: WorkerId
     uow: UnitOfWorkFactory
-    queue: RunQueue
     logs: RunLogs
     endings: Endings
     calls: Callable[[DurableRun], CallLog]
     execute: ExecuteAgentHandler
-    dispatch: Callable[[], RunDispatcher]
+    dispatcher: RunDispatcher
     active: dict[RunId, Attempt] = field(default_factory=dict)
     beginning: set[RunId] = field(default_factory=set)
     _draining: bool = False
@@ -68,7 +67,7 @@ class Worker:
             self.beginning.discard(ticket.id)
             self.active.pop(ticket.id, None)
         if paused and paused.why == "handed_over":
-            await self.dispatch().dispatch(ticket)
+            await self.dispatcher.dispatch(ticket)
 
     def has(self, ticket: Ticket) -> bool:
         return ticket.id in self.beginning or ticket.id in self.active
@@ -92,10 +91,11 @@ class Worker:
     async def _prepared(self, ticket: Ticket) -> Attempt:
         async with self.uow(ticket.scope) as work:
             run = await work.durable.get(ticket.id)
-            decisions: Mapping[str, Decision] = {}
+            asked = await work.approvals.of_run(ticket.id)
         if run.attempt != ticket.attempt:
             raise AttemptLost
         before = await self.logs.all_of(run.id, run.scope)
+        decisions = {each.key: each.answer for each in asked if each.answer}
         return Attempt(self.logs, self.endings, run, before, self._durability(run, decisions))
 
     def _durability(self, run: DurableRun, decisions: Mapping[str, Decision]) -> Durability:

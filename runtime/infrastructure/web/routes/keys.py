@@ -44,11 +44,12 @@ class KeyCreate(BaseModel):
                 "runs:read",
                 "keys",
                 "providers",
+                "webhooks",
                 "system",
             ]
         ]
         | None
-    ) = Field(default=None, min_length=1, max_length=8, description="Unset: all the roles allow.")
+    ) = Field(default=None, min_length=1, max_length=9, description="Unset: all the roles allow.")
     expires_in_s: int | None = Field(default=None, ge=1, le=TEN_YEARS_S)
 
 

@@ -4,8 +4,10 @@ from typing import Any, Literal
 from langgraph.graph import MessagesState
 from pydantic import Field
 
-from runtime.templates.config import GenerationConfig, StrictConfig
+from runtime.templates.config import StrictConfig
 from runtime.templates.langgraph import SingleNodeTemplate
+from runtime.templates.langgraph.recall import RecallingConfig, recalled
+from runtime.templates.scope import current_run
 
 Tone = Literal["friendly", "professional", "concise", "empathetic"]
 
@@ -32,7 +34,7 @@ class Note(StrictConfig):
     )
 
 
-class ConversationConfig(GenerationConfig):
+class ConversationConfig(RecallingConfig):
     system_prompt: str = Field(
         default="You answer customers' questions and help them solve their problems.",
         max_length=32_000,
@@ -126,6 +128,9 @@ class ConversationTemplate(SingleNodeTemplate[ConversationConfig]):
         system = self._prompt
         if self.config.greeting and not any(message.type == "ai" for message in talk):
             system += f"\n\nThis is your first answer; begin it with: {self.config.greeting}"
+        if self.config.long_term_memory:
+            known = await recalled(self.memory(current_run().input), talk)
+            system = "\n\n".join(part for part in (system, known) if part)
         messages = self.conversation(talk, system=system, last=self.config.history_messages)
         return {"messages": [await self.model.ainvoke(messages)]}
 

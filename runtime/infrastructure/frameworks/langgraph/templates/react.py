@@ -1,4 +1,3 @@
-from asyncio import gather
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,14 +9,14 @@ from runtime.domain.errors import InvalidValue, IterationLimit
 from runtime.domain.services.executor import Emit, RunInput
 from runtime.domain.services.tools import ToolOutcome
 from runtime.domain.value_objects.chat import ToolCall
-from runtime.templates.config import GenerationConfig
 from runtime.templates.langgraph import LangGraphTemplate
 from runtime.templates.langgraph.messages import to_langchain, tool_calls_of
-from runtime.templates.langgraph.tools import call_tool, granted_specs
-from runtime.templates.scope import current_run
+from runtime.templates.langgraph.recall import RecallingConfig, recalled
+from runtime.templates.langgraph.tools import granted_specs, side_by_side
+from runtime.templates.scope import RunScope, current_run
 
 
-class ReactConfig(GenerationConfig):
+class ReactConfig(RecallingConfig):
     system_prompt: str = Field(
         default=(
             "You are a helpful assistant. Use your tools whenever they give a better answer than "
@@ -70,6 +69,8 @@ class ReactConfig(GenerationConfig):
 class ReactState(MessagesState):
     rounds: int
     """Model calls so far."""
+    known: str | None
+    """What is told from earlier conversations; None until it was looked up."""
 
 
 class ReactTemplate(LangGraphTemplate[ReactConfig]):
@@ -105,7 +106,11 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
         return {
             "messages": self.conversation(messages, last=self.config.history_messages),
             "rounds": 0,
+            "known": None if self.config.long_term_memory else "",
         }
+
+    def restore(self, state: Mapping[str, Any], scope: RunScope) -> None:
+        scope.called_own_tools = state.get("rounds", 0) > 0
 
     async def run(self, input: RunInput, emit: Emit) -> None:
         for tool in input.options.tools:
@@ -118,12 +123,16 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
         await super().run(input, emit)
 
     async def _ask(self, state: ReactState) -> dict[str, Any]:
-        messages = self.conversation(state["messages"], system=self.config.system_prompt)
+        known = state["known"]
+        if known is None:
+            known = await recalled(self.memory(current_run().input), state["messages"])
+        system = "\n\n".join(part for part in (self.config.system_prompt, known) if part)
+        messages = self.conversation(state["messages"], system=system)
         answer = await self._asked.ainvoke(messages)
         rounds = state["rounds"] + 1
         if rounds >= self.config.max_iterations and _wants_own_tools(answer):
             raise IterationLimit(self.config.max_iterations)
-        return {"messages": [answer], "rounds": rounds}
+        return {"messages": [answer], "rounds": rounds, "known": known}
 
     def _after_model(self, state: ReactState) -> str:
         return "tools" if _wants_own_tools(_last_answer(state)) else END
@@ -134,8 +143,11 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
         if answer.text:
             await scope.say("\n\n")
         broken = {call["id"] for call in answer.invalid_tool_calls}
-        work = [self._result(call, call.id in broken) for call in tool_calls_of(answer)]
-        results = await gather(*work) if self.config.parallel else [await each for each in work]
+        calls = tool_calls_of(answer)
+        if self.config.parallel:
+            results = await side_by_side([self._result(call, call.id in broken) for call in calls])
+        else:
+            results = [await self._result(call, call.id in broken) for call in calls]
         scope.called_own_tools = True
         return {"messages": results}
 
@@ -148,7 +160,7 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
             text = f"The arguments of '{call.name}' are not a complete JSON object; call it again."
             outcome = ToolOutcome("error", text)
         else:
-            outcome = await call_tool(self.services.tools, call, self.config.tool_timeout_s)
+            outcome = await self.call_tool(call, timeout_s=self.config.tool_timeout_s)
         return ToolMessage(outcome.output, tool_call_id=call.id, status=outcome.status)
 
 

@@ -32,7 +32,7 @@ from runtime.infrastructure.frameworks.langgraph.workflows import (
 from runtime.templates.langgraph import LangGraphTemplate, to_langchain
 from runtime.templates.langgraph.base import Graph
 from runtime.templates.langgraph.context import labelled, sections
-from runtime.templates.langgraph.tools import call_tool, granted_specs, json_text
+from runtime.templates.langgraph.tools import granted_specs, json_text
 from runtime.templates.scope import current_run
 
 
@@ -164,7 +164,7 @@ class WorkflowTemplate(LangGraphTemplate[WorkflowConfig]):
     async def _call(self, node: ToolNode, state: WorkflowState) -> str:
         arguments = {each.name: _argument(each, state) for each in node.arguments}
         call = ToolCall(f"call_{uuid7_hex()}", node.tool, json_text(arguments))
-        outcome = await call_tool(self.services.tools, call, self.config.tool_timeout_s)
+        outcome = await self.call_tool(call, timeout_s=self.config.tool_timeout_s)
         if outcome.status == "error" and (node.on_error == "fail" or not node.next):
             raise StepFailed(node.id, 1, outcome.output)
         return outcome.output

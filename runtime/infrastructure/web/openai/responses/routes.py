@@ -1,9 +1,10 @@
 """OpenAI `/v1/responses`: the `model` is an agent."""
 
 import logging
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -17,7 +18,8 @@ from runtime.application.handlers.responses import (
     DeleteResponseHandler,
 )
 from runtime.application.queries.responses import ResponseQueries
-from runtime.application.services.background import Reader
+from runtime.application.services.durable.logs import Reader
+from runtime.application.services.execution import Execution
 from runtime.domain.entities.responses import Response, ResponseStatus, open_items
 from runtime.domain.errors import (
     ConversationNotFound,
@@ -28,6 +30,7 @@ from runtime.domain.errors import (
     UnsupportedParameter,
 )
 from runtime.domain.events.runs import TERMINAL, RunCancelled, RunFailed
+from runtime.domain.value_objects.identity import Principal
 from runtime.domain.value_objects.ids import ResponseId
 from runtime.domain.value_objects.items import items_of
 from runtime.infrastructure.web.auth import Caller
@@ -83,6 +86,7 @@ async def create_response(
     request: Request,
     caller: Caller,
     create: Annotated[CreateResponseHandler, provided(lambda c: c.create_response())],
+    queries: Queries,
 ) -> HttpResponse:
     """Ask an agent. With `stream`, the answer comes as server-sent events; with `background`, the
     run goes on without you and can be read, streamed and cancelled by its id."""
@@ -92,10 +96,10 @@ async def create_response(
     request.state.goes_on = command.background
     if command.background or command.stream:
         begun = await unless_disconnected(request, _begin(request, create, command))
-        if begun.reader is None:
-            return EventStream(_frames(begun), begun.execution.cancel)
+        if begun.execution:
+            return EventStream(_frames(begun, begun.execution), begun.execution.cancel)
         if command.stream:
-            return _resumed(begun.response, begun.reader)
+            return _resumed(queries, caller, begun.response, queries.follow(begun.response))
         return JsonResponse(response_out(begun.response))
     ended = await unless_disconnected(request, _whole(request, create, command))
     return JsonResponse(response_out(ended))
@@ -119,7 +123,8 @@ async def get_response(
     if not stream:
         return JsonResponse(response_out(await queries.get(caller, ResponseId(id))))
     response, reader = await queries.read(caller, ResponseId(id))
-    return _resumed(response, reader, -1 if starting_after is None else starting_after)
+    after = -1 if starting_after is None else starting_after
+    return _resumed(queries, caller, response, reader, after)
 
 
 @router.delete("/{id}", response_model=None, responses=DELETED)
@@ -184,8 +189,8 @@ async def _begin(request: Request, create: CreateResponseHandler, command: Creat
     status."""
     with _our_words():
         begun = await create(command)
-    request.state.run_id = begun.execution.id
-    if begun.reader is None:
+    request.state.run_id = begun.response.run_id
+    if begun.execution:
         try:
             await begun.execution.ready(HEADERS_WITHIN_S)
         except BaseException:
@@ -199,23 +204,25 @@ async def _whole(
 ) -> Response:
     with _our_words():
         begun = await create(command)
-    request.state.run_id = begun.execution.id
+    execution = begun.execution
+    assert execution
+    request.state.run_id = execution.id
     try:
-        (answer,) = await begun.execution.answers()
+        (answer,) = await execution.answers()
     finally:
-        await begun.execution.aclose()
+        await execution.aclose()
     end = answer.events[-1]
     assert isinstance(end, TERMINAL)
-    output = items_of(begun.execution.id, answer.events, open_items(end))
+    output = items_of(execution.id, answer.events, open_items(end))
     return begun.ended(end, output)
 
 
-async def _frames(begun: Begun) -> AsyncGenerator[bytes]:
+async def _frames(begun: Begun, execution: Execution) -> AsyncGenerator[bytes]:
     """Of a run whose caller waits."""
     frames = ResponseFrames(begun.response)
     try:
         yield frames.begin()
-        async for _, events in begun.execution.batches():
+        async for _, events in execution.batches():
             encoded = b"".join(map(frames.add, events))
             if isinstance(end := events[-1], TERMINAL):
                 end = RunFailed(Draining()) if isinstance(end, RunCancelled) else end
@@ -228,14 +235,23 @@ async def _frames(begun: Begun) -> AsyncGenerator[bytes]:
         logger.exception("the stream of response %s broke", begun.response.id)
         yield frames.broken(understand(error))
     finally:
-        await begun.execution.aclose()
+        await execution.aclose()
 
 
-def _resumed(response: Response, reader: Reader, after: int = -1) -> EventStream:
-    return EventStream(_followed(response, reader, after), reader.leave)
+def _resumed(
+    queries: ResponseQueries,
+    caller: Principal,
+    response: Response,
+    reader: Reader,
+    after: int = -1,
+) -> EventStream:
+    final = partial(queries.get, caller, response.id)
+    return EventStream(_followed(response, reader, final, after), reader.leave)
 
 
-async def _followed(response: Response, reader: Reader, after: int) -> AsyncGenerator[bytes]:
+async def _followed(
+    response: Response, reader: Reader, final: Callable[[], Awaitable[Response]], after: int
+) -> AsyncGenerator[bytes]:
     """Of a run in the background, wherever it runs."""
     frames = ResponseFrames(_at_its_beginning(response), after)
     try:
@@ -245,7 +261,7 @@ async def _followed(response: Response, reader: Reader, after: int) -> AsyncGene
             async for events in batches:
                 encoded = b"".join(map(frames.add, events))
                 if isinstance(end := events[-1], TERMINAL):
-                    encoded += frames.close(open_items(end)) + frames.end(await reader.final())
+                    encoded += frames.close(open_items(end)) + frames.end(await final())
                 if encoded:
                     yield encoded
     except Exception as error:

@@ -1,0 +1,3 @@
+from runtime.infrastructure.webhooks.sender import EgressWebhookSender
+
+__all__ = ["EgressWebhookSender"]
