@@ -252,6 +252,7 @@ class Container(containers.DeclarativeContainer):
         run_dispatcher,
         settings,
         providers.Singleton(Ground, run_queue, run_signals, heart, worker_id),
+        engine.provided.url,
     )
 
     metrics = providers.Singleton(PrometheusMonitor)
