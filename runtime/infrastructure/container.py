@@ -252,6 +252,7 @@ class Container(containers.DeclarativeContainer):
         run_dispatcher,
         settings,
         providers.Singleton(Ground, run_queue, run_signals, heart, worker_id),
+        engine.provided.url,
     )
 
     metrics = providers.Singleton(PrometheusMonitor)
@@ -587,8 +588,9 @@ class Container(containers.DeclarativeContainer):
         uow=uow,
         book=schedule_book,
         calendar=calendar,
-        catalogue=catalogue,
+        agents=execute_agent,
         most=settings.provided.max_schedules_per_user,
+        most_queued=settings.provided.max_queued_runs_per_user,
     )
     create_schedule = providers.Factory(schedule_handlers.CreateScheduleHandler, schedule_desk)
     change_schedule = providers.Factory(schedule_handlers.ChangeScheduleHandler, schedule_desk)
@@ -605,6 +607,7 @@ class Container(containers.DeclarativeContainer):
         catalogue=catalogue,
         calendar=calendar,
         dispatcher=dispatcher,
+        most_queued=settings.provided.max_queued_runs_per_user,
     )
     schedule_queries = providers.Factory(
         ScheduleQueries, uow=uow, book=schedule_book, calendar=calendar
