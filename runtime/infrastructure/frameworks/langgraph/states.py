@@ -34,7 +34,7 @@ class LangGraphStates(GraphStates):
         from runtime.templates.langgraph.durable import nodes_after
 
         state = _plain(checkpoint.state)
-        whole = dict(state["inline"])
+        whole = {name: _plain(data) for name, data in state["inline"].items()}
         for name, version in self.versions(checkpoint):
             if (name, version) in values:
                 whole[name] = _plain(values[name, version])
