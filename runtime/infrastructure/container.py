@@ -484,6 +484,7 @@ class Container(containers.DeclarativeContainer):
         uow=uow,
         desk=run_desk,
         store=checkpoints,
+        states=graph_states,
         ledger=tool_ledger,
         now=clock,
     )
