@@ -142,6 +142,21 @@ async def test_models_tools_runs_and_health_are_told(client: Either) -> None:
     assert (health["status"], health["services"]["model_service"]) == ("healthy", "healthy")
 
 
+async def test_schedules_are_made_run_paused_and_deleted(client: Either) -> None:
+    when = {"cron": "0 7 * * mon-fri", "timezone": "Europe/Berlin"}
+    made = await client.call("create_schedule", "assistant", "Sum up the day.", **when)
+    id = made["id"]
+
+    assert [each["id"] for each in await client.call("list_schedules")] == [id]
+    begun = await client.call("run_schedule", id)
+    (tick,) = await client.call("list_schedule_runs", id)
+    assert tick["run_id"] == begun["run_id"]
+    assert (await client.call("pause_schedule", id))["enabled"] is False
+    assert (await client.call("resume_schedule", id))["enabled"] is True
+    assert len((await client.call("get_schedule", id))["next_ticks"]) == 5
+    assert (await client.call("delete_schedule", id))["deleted"] is True
+
+
 @pytest.mark.parametrize(
     ("name", "args", "kind", "code", "param"),
     [
