@@ -35,6 +35,7 @@ from runtime.infrastructure.web.routes import (
     schedules,
     system,
     templates,
+    webhook_messages,
     webhooks,
 )
 from runtime.infrastructure.web.streaming import providers as streaming_providers
@@ -103,6 +104,7 @@ def create_app(container: Container) -> FastAPI:
     ]
     for router in routers:
         app.include_router(router)
+    webhook_messages.describe(app)
     # First: it is quick to see that it does not fit, and there are many others.
     app.router.routes.insert(0, websocket.ROUTE)
     settings = container.settings()
