@@ -60,6 +60,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.dispatcher().stop)
         if container.settings().role != "api":
             await container.dispatcher().start(container.run_worker().begin)
+            opened.push_async_callback(container.scheduler().stop)
+            container.scheduler().start()
         await opened.enter_async_context(_sweeping(container))
         await opened.enter_async_context(_pruning(container))
         yield

@@ -3,6 +3,7 @@
 A refusal must not tell a foreign id from an unknown one, change nothing, and send no stream.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,6 +19,7 @@ from sqlalchemy import select
 
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.infrastructure.repositories.base import metadata
+from runtime.infrastructure.repositories.durable_runs import GOING_ON, durable_runs
 from tests.e2e.server import Json, Served, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -73,6 +75,8 @@ class World:
             "line that ran": self._line_that_ran,
             "price": self._price,
             "provider": self._provider,
+            "schedule": self._schedule,
+            "paused schedule": lambda: self._schedule(enabled=False),
             "memory": self._memory,
             "webhook": self._webhook,
             "webhook that was told": self._told,
@@ -82,9 +86,14 @@ class World:
         return made
 
     async def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Everything that is stored."""
+        """Everything that is stored, once nothing goes on."""
         await self.served.container.recorder().flush()
         async with self.served.container.engine().connect() as connection:
+            going_on = select(durable_runs.c.id).where(durable_runs.c.status.in_(GOING_ON))
+            for _ in range(500):
+                if (await connection.execute(going_on)).first() is None:
+                    break
+                await asyncio.sleep(0.02)
             return {
                 table.name: sorted(map(tuple, await connection.execute(select(table))), key=str)
                 for table in metadata.sorted_tables
@@ -193,6 +202,10 @@ class World:
         body = {"text": f"Fact {next(numbers)}", **fields}
         return str((await self._as("owner", "POST", "/v1/memories", body))["id"])
 
+    async def _schedule(self, **fields: object) -> str:
+        body = scheduling("assistant", **fields)
+        return str((await self._as("owner", "POST", "/v1/schedules", body))["id"])
+
     async def _provider(self) -> str:
         body = {"id": f"made-up-{next(numbers)}", "type": "demo", "models": [{"name": "fast"}]}
         return str((await self._as("admin", "POST", "/v1/providers", body))["id"])
@@ -222,6 +235,11 @@ def asking(model: str, **fields: object) -> Json:
 
 def saying(agent: str, **fields: object) -> Json:
     return {"agent_id": agent, "message": "Hi", **fields}
+
+
+def scheduling(model: str, **fields: object) -> Json:
+    """Not before the tests have ended."""
+    return {"name": "digest", "model": model, "input": "Hi", "cron": "0 0 29 2 *", **fields}
 
 
 def responding(model: str, **fields: object) -> Json:
@@ -303,6 +321,9 @@ PROVIDERS = "/v1/providers"
 PROVIDER = "/v1/providers/{id}"
 PROVIDER_MODELS = f"{PROVIDER}/models"
 PROVIDER_MODEL = f"{PROVIDER}/models/{{name}}"
+SCHEDULES = "/v1/schedules"
+SCHEDULE = "/v1/schedules/{id}"
+OWNS = "404 404 200 404 200 404"
 ADMINS = "403 403 403 403 200 404"
 THE_PROJECTS = "200 200 200 200 200 404"
 EVERY_MEMBER = "viewer other owner reviewer admin"
@@ -519,6 +540,25 @@ MATRIX = [
     Row(f"DELETE {MEMORY}", "memory", "404 404 200 404 200 404"),
     Row(f"DELETE {MEMORY}", "shared memory", "403 200 200 403 200 404"),
     Row(f"DELETE {MEMORIES}", "none", EVERYBODY, query={"all": "true"}),
+    Row(
+        f"DELETE {MEMORIES}",
+        "memory",
+        "403 403 200 403 200 200",
+        query={"all": "true", "user_id": "ann"},
+    ),
+    Row(
+        f"GET {MEMORIES}",
+        "memory",
+        "403 403 200 403 200 200",
+        query={**FACTS, "user_id": "ann"},
+        lists="owner admin",
+    ),
+    Row(
+        f"POST {MEMORIES}",
+        "none",
+        "403 403 201 403 201 201",
+        body=lambda _: {"text": "Tea.", "user_id": "ann"},
+    ),
     Row(f"POST {WEBHOOKS}", "none", "403 201 201 403 201 201", body=lambda _: a_webhook()),
     Row(
         f"POST {WEBHOOKS}",
@@ -655,6 +695,28 @@ MATRIX = [
         path="/api/agents/assistant/messages",
         body=lambda id: telling(id, conversation_id=id),
     ),
+    Row(f"POST {SCHEDULES}", "draft", "404 404 201 404 404 404", body=scheduling),
+    Row(f"POST {SCHEDULES}", "published", "201 201 201 201 201 404", body=scheduling),
+    Row(
+        f"POST {SCHEDULES}",
+        "conversation",
+        "404 404 201 404 201 404",
+        body=lambda id: scheduling("assistant", session_id=id),
+    ),
+    Row(f"GET {SCHEDULES}", "schedule", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
+    Row(f"GET {SCHEDULE}", "schedule", OWNS),
+    Row(
+        f"PATCH {SCHEDULE}",
+        "schedule",
+        "404 404 200 404 403 404",
+        body=lambda _: {"name": "renamed"},
+        telling=("admin",),
+    ),
+    Row(f"DELETE {SCHEDULE}", "schedule", OWNS),
+    Row(f"POST {SCHEDULE}/pause", "schedule", OWNS),
+    Row(f"POST {SCHEDULE}/resume", "paused schedule", OWNS),
+    Row(f"POST {SCHEDULE}/run", "schedule", "404 404 202 404 202 404"),
+    Row(f"GET {SCHEDULE}/runs", "schedule", OWNS),
     Row("GET /api/tools", "none", EVERYBODY),
     Row("GET /api/health", "none", EVERYBODY),
     Row(
