@@ -36,6 +36,7 @@ from runtime.infrastructure.web.routes import (
     schedules,
     system,
     templates,
+    webhook_messages,
     webhooks,
 )
 from runtime.infrastructure.web.streaming import providers as streaming_providers
@@ -112,6 +113,7 @@ def create_app(container: Container) -> FastAPI:
     ]
     for router in routers:
         app.include_router(router)
+    webhook_messages.describe(app)
     if not works:
         # First: it is quick to see that it does not fit, and there are many others.
         app.router.routes.insert(0, websocket.ROUTE)
