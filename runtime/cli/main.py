@@ -17,6 +17,7 @@ from runtime.cli import (
     schedules,
     secrets,
     templates,
+    webhooks,
 )
 from runtime.cli.failures import Failure
 from runtime.cli.options import AsJson
@@ -34,6 +35,7 @@ app.add_typer(limits.app, name="limits")
 app.add_typer(prices.app, name="prices")
 app.add_typer(providers.app, name="providers")
 app.add_typer(memories.app, name="memories")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(database.app, name="db")
 app.add_typer(secrets.app, name="secrets")

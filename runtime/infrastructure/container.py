@@ -252,6 +252,7 @@ class Container(containers.DeclarativeContainer):
         run_dispatcher,
         settings,
         providers.Singleton(Ground, run_queue, run_signals, heart, worker_id),
+        engine.provided.url,
     )
 
     metrics = providers.Singleton(PrometheusMonitor)
@@ -412,6 +413,10 @@ class Container(containers.DeclarativeContainer):
         settings.provided.max_resumable_streams,
         keep_s=settings.provided.stream_resume_s,
         max_bytes=settings.provided.stream_resume_buffer_bytes,
+    )
+    approval_queries = providers.Factory(ApprovalQueries, uow=uow, recorder=recorder)
+    decide_approval = providers.Factory(
+        DecideApprovalHandler, uow=uow, now=clock, tools=tools, dispatcher=dispatcher
     )
     give_feedback = providers.Factory(GiveFeedbackHandler, uow=uow, recorder=recorder, now=clock)
     remember = providers.Factory(memories.RememberHandler, book=memory_book, catalogue=catalogue)

@@ -203,10 +203,10 @@ def _file_of(url: URL) -> Path:
 
 async def _prepare(url: URL) -> None:
     if url.get_backend_name() == "sqlite":
-        await asyncio.to_thread(_prepare_file, _file_of(url))
+        await asyncio.to_thread(prepare_file, _file_of(url))
 
 
-def _prepare_file(path: Path) -> None:
+def prepare_file(path: Path) -> None:
     """Make the file, for its owner only, and switch it to write-ahead logging for good."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -52,7 +52,8 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()
         opened.push_async_callback(container.courier().stop)
-        container.courier().start()
+        if container.settings().role != "api":
+            container.courier().start()
         _subscribe(container)
         await container.models().start()
         await container.seed_first_agent()()

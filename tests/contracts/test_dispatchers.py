@@ -14,10 +14,12 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from runtime.domain.repositories.durable import Share
+from runtime.domain.services.dispatcher import RunDispatcher
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.ids import new_worker_id
 from runtime.infrastructure.database import create_engine
 from runtime.infrastructure.dispatch.database import DatabaseDispatcher
+from runtime.infrastructure.dispatch.dbos.dispatcher import DbosDispatcher
 from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.dispatch.inline import InlineDispatcher
 from runtime.infrastructure.liveness.beats import worker_beats
@@ -136,6 +138,11 @@ class Yard:
             await self.start(process)
         return process
 
+    async def processes(self, *, share: Share = UNSHARED) -> list[Process]:
+        """Several of one database; DBOS has but one in each that is one for the system."""
+        count = 1 if self.adapter == "dbos" else 2
+        return [await self.process(share=share) for _ in range(count)]
+
     async def start(self, process: Process) -> None:
         await process.start()
         self.opened.push_async_callback(self._end, process)
@@ -143,11 +150,14 @@ class Yard:
             reconciler = asyncio.create_task(process.reconcile())
             self.opened.push_async_callback(_cancelled, reconciler)
 
-    def _dispatcher(
-        self, ground: Ground, most: int, share: Share
-    ) -> DatabaseDispatcher | InlineDispatcher:
-        kind = InlineDispatcher if self.adapter == "inline" else DatabaseDispatcher
-        return kind(ground, most, share)
+    def _dispatcher(self, ground: Ground, most: int, share: Share) -> RunDispatcher:
+        match self.adapter:
+            case "dbos":
+                return DbosDispatcher(ground, make_url(self.storage.url), most, share)
+            case "inline":
+                return InlineDispatcher(ground, most, share)
+            case _:
+                return DatabaseDispatcher(ground, most, share)
 
     async def _end(self, process: Process) -> None:
         await process.dispatcher.stop()
@@ -161,8 +171,10 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
         await task
 
 
-@pytest.fixture(params=["database", "inline"])
+@pytest.fixture(params=["database", "inline", "dbos"])
 async def yard(request: pytest.FixtureRequest, storage: Storage) -> AsyncIterator[Yard]:
+    if request.param == "dbos" and storage.url == "memory:":
+        pytest.skip("DBOS needs a database")
     async with AsyncExitStack() as opened:
         yield Yard(Site(storage.uow), request.param, storage, opened)
 
@@ -179,13 +191,13 @@ async def test_a_dispatched_run_begins(yard: Yard) -> None:
 
 
 async def test_a_run_that_is_brought_many_times_begins_once(yard: Yard) -> None:
-    one, other = await yard.process(), await yard.process()
+    processes = await yard.processes()
     run, last = an_order(), an_order()
     await yard.site.add(run)
-    await asyncio.gather(*(each.dispatcher.dispatch(run) for each in (one, other) for _ in "abc"))
+    await asyncio.gather(*(each.dispatcher.dispatch(run) for each in processes for _ in "abc"))
     await yard.site.begins(1)
-    await one.dispatcher.dispatch(run)
-    await other.order(last)
+    await processes[0].dispatcher.dispatch(run)
+    await processes[-1].order(last)
 
     await yard.site.begins(2)
     assert yard.site.ids == [run.id, last.id]
@@ -241,10 +253,10 @@ async def test_no_more_runs_go_on_than_there_are_places_for(yard: Yard) -> None:
 
 @pytest.mark.parametrize("share", [Share(per_user=2), Share(per_agent=2)], ids=repr)
 async def test_a_share_is_kept_over_all_processes(yard: Yard, share: Share) -> None:
-    processes = [await yard.process(share=share), await yard.process(share=share)]
+    processes = await yard.processes(share=share)
     runs = [an_order() for _ in range(8)]
     for at, run in enumerate(runs):
-        await processes[at % 2].order(run)
+        await processes[at % len(processes)].order(run)
     for process in processes:
         process.let_go()
 

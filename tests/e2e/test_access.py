@@ -35,9 +35,13 @@ CALLERS: Mapping[str, tuple[str, str, str]] = {
 }
 """As (user, role, project). The stranger shares the owner's name, in another project."""
 PER_REQUEST = ("x-request-id", "openai-processing-ms", "date", "content-length")
+NOBODY = "127.0.0.1:9"
+"""Where nothing listens."""
 SAYING: Json = {"role": "user", "content": "Hi"}
 ITEM_OF: dict[str, str] = {}
 """The item in a conversation."""
+DELIVERY_OF: dict[str, str] = {}
+"""What a webhook was told."""
 numbers = count()
 
 
@@ -74,6 +78,8 @@ class World:
             "schedule": self._schedule,
             "paused schedule": lambda: self._schedule(enabled=False),
             "memory": self._memory,
+            "webhook": self._webhook,
+            "webhook that was told": self._told,
             "shared memory": lambda: self._memory(scope="shared"),
         }
         made: str = await makers[kind]()
@@ -181,6 +187,17 @@ class World:
         await self._as("admin", "PUT", f"/v1/prices/{model}", PRICE)
         return model
 
+    async def _webhook(self, **fields: object) -> str:
+        body = {**a_webhook(), "events": ["run.waiting"], **fields}
+        return str((await self._as("owner", "POST", "/v1/webhooks", body))["id"])
+
+    async def _told(self) -> str:
+        id = await self._webhook(events=["agent.submitted"])
+        await self._agent("submitted")
+        page = await self._as("owner", "GET", f"/v1/webhooks/{id}/deliveries")
+        DELIVERY_OF[id] = page["data"][0]["id"]
+        return id
+
     async def _memory(self, **fields: str) -> str:
         body = {"text": f"Fact {next(numbers)}", **fields}
         return str((await self._as("owner", "POST", "/v1/memories", body))["id"])
@@ -197,7 +214,7 @@ class World:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("access")
-    async with serving(folder, jwt_secret=SECRET) as served:
+    async with serving(folder, jwt_secret=SECRET, allowed_egress=[NOBODY]) as served:
         callers = {}
         for caller, (user, role, project) in CALLERS.items():
             claims = {"sub": user, "roles": [role], "project_id": project}
@@ -205,6 +222,8 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             headers = {"Authorization": f"Bearer {token}"}
             callers[caller] = httpx.AsyncClient(base_url=served.url, headers=headers, timeout=30)
         async with httpx.AsyncClient(base_url=served.url) as anonymous:
+            # What is to be sent stays as it is while the tables are compared.
+            await served.container.courier().stop()
             yield World(served, callers, anonymous)
         for client in callers.values():
             await client.aclose()
@@ -253,6 +272,7 @@ class Row:
         names = "id|model|conversation_id|completion_id|model_id|provider_id"
         path = re.sub(rf"\{{({names})\}}", id, self.path or path)
         path = path.replace("{item_id}", ITEM_OF.get(id, "msg_0")).replace("{name}", "fast")
+        path = path.replace("{delivery_id}", DELIVERY_OF.get(id, "whd_0"))
         query = {name: value.replace("{id}", id) for name, value in self.query.items()}
         body = self.body(id) if self.body else None
         return await client.request(method, path, params=query, json=body)
@@ -264,6 +284,10 @@ class Row:
 
 def an_agent(**fields: object) -> Json:
     return {"name": f"Mine {next(numbers)}", "template_id": "langgraph-simple-test", **fields}
+
+
+def a_webhook(**fields: object) -> Json:
+    return {"url": f"http://{NOBODY}/", "events": ["*"], **fields}
 
 
 def assembled() -> Json:
@@ -308,6 +332,9 @@ MEMORY = "/v1/memories/{id}"
 FACTS = {"query": "Fact", "limit": "200"}
 RENAMED: Json = {"description": "Changed."}
 
+WEBHOOKS = "/v1/webhooks"
+WEBHOOK = f"{WEBHOOKS}/{{id}}"
+MANAGERS = "403 404 200 403 200 404"
 SAYS = "POST /api/agents/{id}/messages"
 
 MATRIX = [
@@ -513,6 +540,46 @@ MATRIX = [
     Row(f"DELETE {MEMORY}", "memory", "404 404 200 404 200 404"),
     Row(f"DELETE {MEMORY}", "shared memory", "403 200 200 403 200 404"),
     Row(f"DELETE {MEMORIES}", "none", EVERYBODY, query={"all": "true"}),
+    Row(
+        f"DELETE {MEMORIES}",
+        "memory",
+        "403 403 200 403 200 200",
+        query={"all": "true", "user_id": "ann"},
+    ),
+    Row(
+        f"GET {MEMORIES}",
+        "memory",
+        "403 403 200 403 200 200",
+        query={**FACTS, "user_id": "ann"},
+        lists="owner admin",
+    ),
+    Row(
+        f"POST {MEMORIES}",
+        "none",
+        "403 403 201 403 201 201",
+        body=lambda _: {"text": "Tea.", "user_id": "ann"},
+    ),
+    Row(f"POST {WEBHOOKS}", "none", "403 201 201 403 201 201", body=lambda _: a_webhook()),
+    Row(
+        f"POST {WEBHOOKS}",
+        "draft",
+        "403 404 201 403 201 404",
+        body=lambda id: a_webhook(agent=id),
+    ),
+    Row(
+        f"POST {WEBHOOKS}",
+        "none",
+        "403 403 403 403 201 201",
+        body=lambda _: a_webhook(scope="project"),
+    ),
+    Row(f"GET {WEBHOOKS}", "webhook", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
+    Row(f"GET {WEBHOOK}", "webhook", "404 404 200 404 200 404"),
+    Row(f"PATCH {WEBHOOK}", "webhook", MANAGERS, body=lambda _: {"description": "Changed."}),
+    Row(f"DELETE {WEBHOOK}", "webhook", MANAGERS),
+    Row(f"POST {WEBHOOK}/rotate_secret", "webhook", MANAGERS),
+    Row(f"POST {WEBHOOK}/test", "webhook", MANAGERS),
+    Row(f"GET {WEBHOOK}/deliveries", "webhook that was told", "404 404 200 404 200 404"),
+    Row(f"POST {WEBHOOK}/deliveries/{{delivery_id}}/retry", "webhook that was told", MANAGERS),
     Row("GET /v1/templates", "none", EVERYBODY),
     Row("GET /v1/templates/{template_id}", "none", EVERYBODY, path="/v1/templates/react-agent"),
     Row(
@@ -812,6 +879,7 @@ async def test_a_list_that_is_asked_for_something_foreign_is_that_of_something_u
         ("/v1/keys", "key"),
         ("/v1/limits", "limited key"),
         ("/v1/memories", "memory"),
+        ("/v1/webhooks", "webhook"),
     ],
 )
 async def test_a_foreign_cursor_leads_to_nothing_foreign(

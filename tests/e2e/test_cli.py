@@ -537,6 +537,27 @@ def test_usage_is_shown_by_day(runtime: Shell) -> None:
     assert "--by" in runtime.refused("limits", "usage", "--by", "user", code=2)
 
 
+# memories
+
+
+def test_what_is_remembered_is_found_and_forgotten(runtime: Shell) -> None:
+    tea = runtime.done("memories", "add", "Drinks green tea.", "--key", "drink", "--json").json
+    shared = ("memories", "add", "Open until five.", "--scope", "shared", "--tag", "hours")
+    assert "is remembered" in runtime.done(*shared).out
+    (found,) = runtime.done("memories", "search", "which tea?", "--json").json
+
+    assert found["id"] == tea["id"]
+    listed = runtime.done("memories", "list").out
+    assert "Drinks green tea." in listed
+    assert "hours" in listed
+    assert "is forgotten" in runtime.done("memories", "forget", tea["id"]).out
+    runtime.done("memories", "add", "Likes walks.")
+    assert "1 memories" in runtime.done("memories", "forget", "--all", typed="y\n").out
+    assert runtime.done("memories", "search", "walks").out.strip() == "Nothing."
+    assert "either" in runtime.refused("memories", "forget", code=2)
+    assert "not found" in runtime.refused("memories", "forget", "mem_0")
+
+
 # schedules
 
 

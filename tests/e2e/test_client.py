@@ -117,6 +117,17 @@ async def test_calls_for_the_caller_come_in_pieces(client: Either) -> None:
     assert cast(Finish, finish).finish_reason == "tool_calls"
 
 
+async def test_what_is_remembered_is_found_and_forgotten(client: Either) -> None:
+    made = await client.call("remember", "Drinks tea.", key="drink", tags=["habit"])
+    await client.call("remember", "Walks on Sundays.", value={"km": 5})
+
+    found = await client.call("list_memories", "tea", tag="habit")
+    assert [each["id"] for each in found] == [made["id"]]
+    assert len(await client.call("list_memories", scope="user")) == 2
+    assert (await client.call("forget", made["id"]))["deleted"] is True
+    assert await client.call("forget_everything") == {"deleted": 1}
+
+
 async def test_models_tools_runs_and_health_are_told(client: Either) -> None:
     made = await client.call("send_message", "assistant", "Hello")
 

@@ -85,6 +85,13 @@ from runtime.domain.errors.agents import (
     TransitionRefused,
     VersionExists,
 )
+from runtime.domain.errors.approvals import (
+    ApprovalChanged,
+    ApprovalIsDecided,
+    ApprovalNotFound,
+    ArgumentsRefused,
+    RunNotWaiting,
+)
 from runtime.domain.errors.conversations import (
     CompletionNotFound,
     ConversationNotFound,
@@ -143,11 +150,7 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
-    ApprovalChanged,
-    ApprovalIsDecided,
     ApprovalNeedsDurableRun,
-    ApprovalNotFound,
-    ArgumentsRefused,
     CheckpointNotFound,
     DatabaseUnavailable,
     DeadlineExceeded,
@@ -160,7 +163,6 @@ from runtime.domain.errors.runs import (
     RunNotDurable,
     RunNotEnded,
     RunNotFound,
-    RunNotWaiting,
     RunTimeout,
     Saturated,
     SecretUnreadable,

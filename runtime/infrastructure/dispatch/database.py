@@ -117,7 +117,7 @@ class DatabaseDispatcher(RunDispatcher):
     async def _start(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
             if self._begin and self._open:
-                self._places.begin(self._begin, ticket)
+                _ = self._places.begin(self._begin, ticket)
             else:
                 with suppress(DatabaseUnavailable):
                     await self._queue.give_back(ticket)

@@ -116,7 +116,7 @@ class InlineDispatcher(RunDispatcher):
 
     async def _start(self, ticket: Ticket) -> None:
         if self._begin and self._open:
-            self._places.begin(self._begin, ticket)
+            _ = self._places.begin(self._begin, ticket)
         else:
             with suppress(DatabaseUnavailable):
                 await self._queue.give_back(ticket)

@@ -23,15 +23,20 @@ class Places:
     def room(self) -> int:
         return self._most - len(self._tasks)
 
-    def begin(self, begin: Begin, ticket: Ticket) -> None:
+    def begin(self, begin: Begin, ticket: Ticket) -> asyncio.Task[None]:
         self._heart.hold()
         self.busy[ticket.scope] += 1
-        task = asyncio.ensure_future(begin(ticket))
+        task = asyncio.create_task(_carry_out(begin, ticket))
         self._tasks.add(task)
         task.add_done_callback(partial(self._ended, ticket.scope))
+        return task
 
     def _ended(self, owner: Scope, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self.busy -= Counter([owner])
         self._heart.release()
         self._freed()
+
+
+async def _carry_out(begin: Begin, ticket: Ticket) -> None:
+    await begin(ticket)
