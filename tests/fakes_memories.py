@@ -145,6 +145,7 @@ def _matches(fact: Fact, where: FactFilter) -> bool:
     below = fact.namespace == where.namespace or fact.namespace.startswith(f"{where.namespace}.")
     return (
         _alive(fact, where.at)
+        and where.owner_id in (None, fact.owner_id)
         and where.scope in (None, fact.scope)
         and (where.line_id is None or fact.line_id in (None, where.line_id))
         and (not where.namespace or below)

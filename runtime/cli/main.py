@@ -14,8 +14,10 @@ from runtime.cli import (
     memories,
     prices,
     providers,
+    schedules,
     secrets,
     templates,
+    webhooks,
 )
 from runtime.cli.failures import Failure
 from runtime.cli.options import AsJson
@@ -33,6 +35,8 @@ app.add_typer(limits.app, name="limits")
 app.add_typer(prices.app, name="prices")
 app.add_typer(providers.app, name="providers")
 app.add_typer(memories.app, name="memories")
+app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(schedules.app, name="schedules")
 app.add_typer(database.app, name="db")
 app.add_typer(secrets.app, name="secrets")
 

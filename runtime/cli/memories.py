@@ -81,7 +81,7 @@ def forget(
 ) -> None:
     """Forget one, or with --all everything but for what you share."""
     if (id is None) != everything:
-        raise Failure("Give either the id of a memory or --all.")
+        raise Failure("Give either the id of a memory or --all.", exit_code=2)
     client = connect(url, token)
     if id is not None:
         client.call("DELETE", "memories", id)

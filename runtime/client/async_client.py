@@ -92,6 +92,15 @@ class AsyncAgentRuntimeClient:
     forget = _calling(calls.forget)
     forget_everything = _calling(calls.forget_everything)
 
+    create_schedule = _calling(calls.create_schedule)
+    get_schedule = _calling(calls.get_schedule)
+    list_schedules = _calling(calls.list_schedules)
+    list_schedule_runs = _calling(calls.list_schedule_runs)
+    pause_schedule = _calling(calls.pause_schedule)
+    resume_schedule = _calling(calls.resume_schedule)
+    run_schedule = _calling(calls.run_schedule)
+    delete_schedule = _calling(calls.delete_schedule)
+
     get_run = _calling(calls.get_run)
     list_runs = _calling(calls.list_runs)
     feedback = _calling(calls.feedback)

@@ -306,6 +306,57 @@ def forget_everything() -> Call[Json]:
     return Call("DELETE", "/v1/memories", shapes.whole, query={"all": "true"})
 
 
+def create_schedule(
+    model: str,
+    input: Messages,
+    *,
+    cron: str | None = None,
+    timezone: str | None = None,
+    every_s: int | None = None,
+    name: str | None = None,
+    **more: Any,  # noqa: ANN401 - fields of the body
+) -> Call[Json]:
+    """Have an agent run at set times: by a cron expression, or every so many seconds."""
+    body = {"cron": cron, "timezone": timezone, "every_s": every_s, **more}
+    asked = {"name": name or model, "model": model, "input": input}
+    return Call("POST", "/v1/schedules", shapes.whole, asked | _given(body))
+
+
+def get_schedule(schedule_id: str) -> Call[Json]:
+    """With its next five ticks."""
+    return Call("GET", f"/v1/schedules/{quoted(schedule_id)}", shapes.whole)
+
+
+def list_schedules(*, limit: int = 50, after: str | None = None) -> Call[Page]:
+    """Newest first."""
+    return Call("GET", "/v1/schedules", shapes.page, query=_query(limit=limit, after=after))
+
+
+def list_schedule_runs(
+    schedule_id: str, *, limit: int = 50, after: str | None = None
+) -> Call[Page]:
+    """What became of its ticks, the newest first."""
+    path = f"/v1/schedules/{quoted(schedule_id)}/runs"
+    return Call("GET", path, shapes.page, query=_query(limit=limit, after=after))
+
+
+def pause_schedule(schedule_id: str) -> Call[Json]:
+    return Call("POST", f"/v1/schedules/{quoted(schedule_id)}/pause", shapes.whole)
+
+
+def resume_schedule(schedule_id: str) -> Call[Json]:
+    return Call("POST", f"/v1/schedules/{quoted(schedule_id)}/resume", shapes.whole)
+
+
+def run_schedule(schedule_id: str) -> Call[Json]:
+    """One run now, out of turn; its `run_id` is in the answer."""
+    return Call("POST", f"/v1/schedules/{quoted(schedule_id)}/run", shapes.whole)
+
+
+def delete_schedule(schedule_id: str) -> Call[Json]:
+    return Call("DELETE", f"/v1/schedules/{quoted(schedule_id)}", shapes.whole)
+
+
 def health() -> Call[Json]:
     """`{"status", "services"}`; not raised for a runtime that says that it is unhealthy."""
     return Call("GET", "/api/health", shapes.health, also=(503,))

@@ -9,6 +9,7 @@ from runtime.application.handlers import (
     agents,
     completions,
     durable,
+    durable_forks,
     keys,
     limits,
     memories,
@@ -25,12 +26,15 @@ from runtime.application.handlers import (
 from runtime.application.handlers import (
     webhooks as webhook_handlers,
 )
+from runtime.application.handlers.approvals import DecideApprovalHandler
 from runtime.application.handlers.assembly import AssembleAgentHandler
 from runtime.application.handlers.embeddings import EmbedHandler
 from runtime.application.handlers.feedback import GiveFeedbackHandler
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.handlers.streaming import StreamChatHandler
 from runtime.application.queries.agents import AgentQueries
+from runtime.application.queries.approvals import ApprovalQueries
+from runtime.application.queries.checkpoints import CheckpointQueries
 from runtime.application.queries.completions import CompletionQueries
 from runtime.application.queries.feedback import FeedbackQueries
 from runtime.application.queries.health import Check, HealthQueries, Status
@@ -102,6 +106,7 @@ from runtime.infrastructure.frameworks.discovery import (
     register_entry_points,
 )
 from runtime.infrastructure.frameworks.executor import TemplateExecutor
+from runtime.infrastructure.frameworks.langgraph.states import LangGraphStates
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.frameworks.watcher import TemplateWatcher
 from runtime.infrastructure.identity import token_verifier
@@ -409,6 +414,10 @@ class Container(containers.DeclarativeContainer):
         keep_s=settings.provided.stream_resume_s,
         max_bytes=settings.provided.stream_resume_buffer_bytes,
     )
+    approval_queries = providers.Factory(ApprovalQueries, uow=uow, recorder=recorder)
+    decide_approval = providers.Factory(
+        DecideApprovalHandler, uow=uow, now=clock, tools=tools, dispatcher=dispatcher
+    )
     give_feedback = providers.Factory(GiveFeedbackHandler, uow=uow, recorder=recorder, now=clock)
     remember = providers.Factory(memories.RememberHandler, book=memory_book, catalogue=catalogue)
     change_memory = providers.Factory(memories.ChangeMemoryHandler, uow=uow, now=clock)
@@ -428,13 +437,14 @@ class Container(containers.DeclarativeContainer):
         endings=endings,
         most_queued=settings.provided.max_queued_runs_per_user,
     )
+    tool_ledger = providers.Singleton(SqlToolLedger, engine)
     run_worker = providers.Singleton(
         Worker,
         id=worker_id,
         uow=uow,
         logs=run_logs,
         endings=endings,
-        calls=providers.Singleton(_calls, providers.Singleton(SqlToolLedger, engine), clock),
+        calls=providers.Singleton(_calls, tool_ledger, clock),
         execute=execute_agent,
         dispatcher=dispatcher,
     )
@@ -462,6 +472,30 @@ class Container(containers.DeclarativeContainer):
     )
     cancel_run = providers.Factory(durable.CancelRunHandler, uow=uow, desk=run_desk)
     retry_run = providers.Factory(durable.RetryRunHandler, uow=uow, desk=run_desk, now=clock)
+    decide_approval = providers.Factory(
+        DecideApprovalHandler, uow=uow, now=clock, tools=tools, dispatcher=dispatcher
+    )
+    approval_queries = providers.Factory(ApprovalQueries, uow=uow, recorder=recorder)
+    graph_states = providers.Singleton(LangGraphStates)
+    resume_run = providers.Factory(
+        durable_forks.ResumeRunHandler,
+        uow=uow,
+        desk=run_desk,
+        store=checkpoints,
+        ledger=tool_ledger,
+        now=clock,
+    )
+    fork_run = providers.Factory(
+        durable_forks.ForkRunHandler,
+        uow=uow,
+        desk=run_desk,
+        store=checkpoints,
+        states=graph_states,
+        now=clock,
+    )
+    checkpoint_queries = providers.Factory(
+        CheckpointQueries, uow=uow, store=checkpoints, states=graph_states
+    )
     response_context = providers.Factory(ResponseContext, uow=uow)
     create_response = providers.Factory(
         responses.CreateResponseHandler,
@@ -554,8 +588,9 @@ class Container(containers.DeclarativeContainer):
         uow=uow,
         book=schedule_book,
         calendar=calendar,
-        catalogue=catalogue,
+        agents=execute_agent,
         most=settings.provided.max_schedules_per_user,
+        most_queued=settings.provided.max_queued_runs_per_user,
     )
     create_schedule = providers.Factory(schedule_handlers.CreateScheduleHandler, schedule_desk)
     change_schedule = providers.Factory(schedule_handlers.ChangeScheduleHandler, schedule_desk)
@@ -572,6 +607,7 @@ class Container(containers.DeclarativeContainer):
         catalogue=catalogue,
         calendar=calendar,
         dispatcher=dispatcher,
+        most_queued=settings.provided.max_queued_runs_per_user,
     )
     schedule_queries = providers.Factory(
         ScheduleQueries, uow=uow, book=schedule_book, calendar=calendar

@@ -52,13 +52,16 @@ async def running(container: Container) -> AsyncIterator[None]:
         opened.push_async_callback(container.template_watcher().stop)
         await container.template_watcher().start()
         opened.push_async_callback(container.courier().stop)
-        container.courier().start()
+        if container.settings().role != "api":
+            container.courier().start()
         _subscribe(container)
         await container.models().start()
         await container.seed_first_agent()()
         opened.push_async_callback(container.dispatcher().stop)
         if container.settings().role != "api":
             await container.dispatcher().start(container.run_worker().begin)
+            opened.push_async_callback(container.scheduler().stop)
+            container.scheduler().start()
         await opened.enter_async_context(_sweeping(container))
         await opened.enter_async_context(_pruning(container))
         yield

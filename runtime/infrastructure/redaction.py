@@ -15,6 +15,7 @@ _SHAPES = re.compile(
     r"(?P<scheme>\b(?:bearer|basic)\s+)(?=[^\s\"']*\d)[A-Za-z0-9._~+/=-]{16,}"
     r"|\b(?:sk|pk|rk)-[A-Za-z0-9_-]{8,}"
     r"|\bar_[A-Za-z0-9_-]{16,}"
+    r"|\bwhsec_[A-Za-z0-9+/=]{16,}"
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?"
     r"|(?P<url>\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,256}:)[^\s/@\"'<>]{1,256}(?=@)"
     r"|(?P<name>\bpassword=|\bx-runtime-token\"?\s?[=:]\s?\"?)[^\s&,;\"'\\]{6,}",
@@ -22,7 +23,7 @@ _SHAPES = re.compile(
 )
 
 # Every shape has one of these in it; looking for them costs a tenth of looking for the shapes.
-_HINTS = ("://", "k-", "ar_", "eyj", "bearer", "basic", "password=", "x-runtime-token")
+_HINTS = ("://", "k-", "ar_", "whsec_", "eyj", "bearer", "basic", "password=", "x-runtime-token")
 
 
 class Redactor:

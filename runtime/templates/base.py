@@ -23,7 +23,7 @@ from runtime.domain.value_objects.answers import Answer
 from runtime.domain.value_objects.chat import Message, ToolCall
 from runtime.templates.config import StrictConfig, fixed_options, plain_json, problems_of
 from runtime.templates.forms import sections_of
-from runtime.templates.scope import CURRENT, RunScope
+from runtime.templates.scope import CURRENT, RunScope, current_run
 from runtime.templates.tools import call_tool
 
 C = TypeVar("C", bound=BaseModel, default=Any)
@@ -194,6 +194,12 @@ class BaseAgentTemplate(ABC, Generic[C]):
     async def aclose(self) -> None:
         """Release what the instance holds; called once, after its last run."""
 
+    def memory(self, input: RunInput | None = None) -> RunMemory:
+        """What is known from earlier runs of this agent's with the user of `input`, which the
+        nodes of a graph need not name. Raises ExecutionFailed outside of a run."""
+        run = input or current_run().input
+        return self.services.memories.of(run, self.agent, shares=self.shares_memory)
+
     async def call_tool(self, call: ToolCall, *, timeout_s: float = 30) -> ToolOutcome:
         """Call a tool that the configuration grants; the run's events tell of it.
 
@@ -202,10 +208,6 @@ class BaseAgentTemplate(ABC, Generic[C]):
         this raises.
         """
         return await call_tool(self.services.tools, call, timeout_s)
-
-    def memory(self, input: RunInput) -> RunMemory:
-        """What is known from earlier runs of this agent's with this user."""
-        return self.services.memories.of(input, self.agent, shares=self.shares_memory)
 
     def call_model(
         self, messages: Sequence[Message], input: RunInput

@@ -77,7 +77,7 @@ async def once(call: ToolCall, traits: ToolTraits, make: Make) -> ToolOutcome:
     scope = CURRENT.get()
     durable = scope.input.durable if scope else None
     if durable is None and traits.approval:
-        raise ApprovalNeedsDurableRun
+        raise ApprovalNeedsDurableRun(call.name)
     if scope is None:
         return _kept(call.name, await make(call.arguments))
     if durable is None:

@@ -44,6 +44,10 @@ class Order:
     connections: int = 0
     ended: bool = False
 
+    def __str__(self) -> str:
+        told = [event["type"] for event in self.events]
+        return f"{self.errand} as {self.agent} ({self.run_id or self.response_id}): {told}"
+
 
 class Load:
     def __init__(self, fleet: Fleet, tools: ToolServer, seed: int) -> None:
@@ -58,7 +62,8 @@ class Load:
         self._seed = seed
         self.enough = False
         self.orders: list[Order] = []
-        self.violations: list[str] = []
+        self.violations: Counter[str] = Counter()
+        """How often each."""
         self.decisions: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
 
@@ -92,13 +97,13 @@ class Load:
         )
         return Order(errand, "branches" if branching else "errands")
 
-    async def page(self, path: str, after: object) -> Json:
-        """Of a list, or of a log; asked until it is there."""
-        params = {"limit": 100, **({} if after is None else {"after": str(after)})}
+    async def sure(self, path: str, **params: object) -> Json:
+        """While all is well. What is refused now is no use asking for again."""
+        before = self.violations.total()
         accept = {"Accept": "application/json"}
         async with asyncio.timeout(30):
             while not (found := await self.ask("GET", path, params=params, headers=accept)):
-                pass
+                assert self.violations.total() == before, list(self.violations)[-1]
         return found
 
     async def read_response(self, order: Order) -> None:
@@ -130,7 +135,7 @@ class Load:
         later = answer.status_code == 503 and "Retry-After" in answer.headers
         in_use = answer.status_code == 409 and "idempotency_key_in_use" in answer.text
         if not (later or in_use):
-            self.violations.append(f"{what}: {answer.status_code} {answer.text[:500]}")
+            self.violations[f"{what}: {answer.status_code} {answer.text[:500]}"] += 1
 
     async def _as_run(self, order: Order) -> None:
         body = {
@@ -232,13 +237,13 @@ class Load:
     async def _decide_all(self) -> None:
         found = await self.ask("GET", "/v1/approvals", params={"status": "pending"})
         for approval in found["data"] if found else ():
-            token = json.loads(approval["arguments"])["token"]
+            token = approval["arguments"]["token"]
             if self._fleet.settled and not self._tools.at_work(token):
                 await self._decide(approval, token)
 
     async def _decide(self, approval: Json, token: str) -> None:
         if approval["kind"] != "outcome_unknown" or approval["tool"] != ONCE:
-            self.violations.append(f"a person was asked: {approval}")
+            self.violations[f"a person was asked: {approval}"] += 1
         made = self._tools.done[token] > 0
         said = (
             {"decision": "edit", "value": f"result-{token}-1"} if made else {"decision": "approve"}

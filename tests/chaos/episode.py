@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -65,7 +66,11 @@ async def episode(seed: int, database: Database, kills: int, folder: Path) -> Re
         await _agents(load)
         run = _Episode(report, replicas, load, server)
         await run.carry_out(plan(seed, database, kills=kills, replicas=len(urls)))
-        report.problems += await broken(load, tools)
+        try:
+            report.problems += await broken(load, tools)
+        except AssertionError as unwell:
+            report.problems.append(str(unwell))
+        report.problems += [f"{times} times: {what}" for what, times in load.violations.items()]
         await run.end(folder)
         report.counts += _counted(load, tools, proxies)
         report.uncaught = [each for one in replicas.replicas for each in one.uncaught]
@@ -118,7 +123,7 @@ class _Episode:
         async with asyncio.timeout(60):
             while True:
                 for each in (*replicas[target:], *replicas[:target]):
-                    if each.serving:
+                    if each.serving and not each.leaving:
                         return each
                 for task in self._going_on:
                     if task.done():
@@ -130,7 +135,7 @@ class _Episode:
             case "kill":
                 return self._kill(fault, replica)
             case "term":
-                return self._term(replica)
+                return self._term(fault, replica)
             case "stop":
                 return self._stop(fault, replica)
             case "disk":
@@ -146,9 +151,15 @@ class _Episode:
         await asyncio.sleep(fault.lasts_s)
         await self._start(replica)
 
-    async def _term(self, replica: Replica) -> None:
-        code = await replica.term(STOPS_WITHIN_S)
-        if code:
+    async def _term(self, fault: Fault, replica: Replica) -> None:
+        ending = asyncio.create_task(replica.term(STOPS_WITHIN_S))
+        if fault.harsh:
+            await asyncio.wait([ending], timeout=fault.lasts_s)
+            if not ending.done():
+                await replica.kill()
+                self._report.faults["kill"] += 1
+        code = await ending
+        if code not in ((0, -signal.SIGKILL) if fault.harsh else (0,)):
             self._report.problems.append(f"exit code {code}:\n{replica.last_lines()}")
         await self._start(replica, cold=True)
 
@@ -281,6 +292,7 @@ def _variables(upstream: FakeUpstream, tools: ToolServer) -> dict[str, str]:
         "CHAOS_TOOLS_URL": tools.url,
         "RUNTIME_TEMPLATE_DIRS": str(TEMPLATES),
         "RUNTIME_SECRET_KEY": "a-key-that-all-replicas-have",
+        "RUNTIME_LOG_LEVEL": "WARNING",
         "RUNTIME_GRACE_S": str(GRACE_S),
         "RUNTIME_IDEMPOTENCY_LEASE_S": "2",
     }
@@ -293,7 +305,7 @@ async def _agents(load: Load) -> None:
         {"name": "Branches", "template_id": "branches"},
     ):
         made = await load.ask("POST", "/v1/agents", json={**body, "status": "published"})
-        assert made, load.violations
+        assert made, list(load.violations)
 
 
 def _counted(load: Load, tools: ToolServer, proxies: list[FaultProxy]) -> Counter[str]:

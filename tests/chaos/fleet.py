@@ -43,6 +43,8 @@ class Replica:
         self.url = ""
         """Empty while it is not ready."""
         self.stopped = False
+        self.leaving = False
+        """It was told to end."""
         self.log: deque[bytes] = deque(maxlen=2_000)
         self.uncaught: list[str] = []
 
@@ -94,6 +96,7 @@ class Replica:
 
     async def term(self, within_s: float) -> int:
         """Its exit code."""
+        self.leaving = True
         os.kill(self.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(within_s):
@@ -109,7 +112,7 @@ class Replica:
     async def _ended(self) -> int:
         assert self._exit
         code = await asyncio.shield(self._exit)
-        self.url, self.stopped = "", False
+        self.url, self.stopped, self.leaving = "", False, False
         if self._reading:
             await self._reading
         return code
@@ -139,13 +142,18 @@ class Replica:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb")
         )
-        while line := await reader.readline():
-            self.log.append(line)
-            if UNCAUGHT in line:
-                self.uncaught.append(line.decode(errors="replace"))
-            if (found := READY.search(line)) and not ready.done():
-                ready.set_result(found[1].decode())
+        with (self._folder / "log").open("ab", buffering=0) as log:
+            while line := await reader.readline():
+                log.write(line)
+                self._say(line)
+                if (found := READY.search(line)) and not ready.done():
+                    ready.set_result(found[1].decode())
         transport.close()
+
+    def _say(self, line: bytes) -> None:
+        self.log.append(line)
+        if UNCAUGHT in line:
+            self.uncaught.append(line.decode(errors="replace"))
 
     async def end(self) -> None:
         if self.alive:

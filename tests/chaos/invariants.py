@@ -17,14 +17,14 @@ async def broken(load: Load, tools: ToolServer) -> list[str]:
     runs = {run["id"]: run for run in await _all(load, "/v1/runs")}
     by_errand = Counter(run["metadata"].get("errand") for run in runs.values())
     ids = {run["metadata"].get("errand"): id for id, run in runs.items()}
-    found = list(load.violations)
+    found: list[str] = []
     for order in load.orders:
         errand = order.errand.id
         if by_errand[errand] != 1:
             found.append(f"{errand} was ordered once and is {by_errand[errand]} runs")
             continue
         id = ids[errand]
-        run = runs[id]
+        run = await load.sure(f"/v1/runs/{id}")
         log = await _all(load, f"/v1/runs/{id}/events")
         told = await _response_events(load, order) if order.response_id else log
         calls = await _all(load, f"/v1/runs/{id}/tool_calls")
@@ -93,7 +93,7 @@ async def _response_events(load: Load, order: Order) -> list[Json]:
         part["text"] for item in final if item["type"] == "message" for part in item["content"]
     ]
     if not texts or f"done-{order.errand.id}" not in texts[-1]:
-        load.violations.append(f"{order.errand.id}: the response says {texts}")
+        load.violations[f"{order.errand.id}: the response says {texts}"] += 1
     assert again.events[-1]["type"] in RESPONSE_ENDS
     return again.events
 
@@ -101,13 +101,13 @@ async def _response_events(load: Load, order: Order) -> list[Json]:
 async def _all(load: Load, path: str) -> list[Json]:
     """Every page."""
     found: list[Json] = []
-    after: object = None
+    after: dict[str, object] = {}
     while True:
-        page = await load.page(path, after)
+        page = await load.sure(path, limit=100, **after)
         found += page["data"]
         if not page["has_more"]:
             return found
-        after = page.get("next_cursor") or found[-1]["seq"]
+        after = {"after": page.get("next_cursor") or found[-1]["seq"]}
 
 
 def intact(database: Path) -> str:

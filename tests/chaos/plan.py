@@ -36,7 +36,7 @@ class Fault:
     """A replica, or the next one that serves."""
     lasts_s: float = 0.0
     harsh: bool = False
-    """A crash of PostgreSQL, a reset at the end of a freeze."""
+    """A crash of PostgreSQL, a reset at the end of a freeze, a kill before the end of a drain."""
     count: int = 0
     """Of answers that are lost, or of bytes that the disk has room for."""
 
@@ -58,6 +58,7 @@ def plan(
 def _fault(kind: Kind, chance: random.Random, replicas: int) -> Fault:
     lasts_s: dict[Kind, tuple[float, float]] = {
         "kill": (0.0, 0.2),
+        "term": (0.05, 1.0),
         "stop": (LEASE_S + 0.5, LEASE_S + 2),
         "disk": (0.3, 2.0),
         "restart": (0.1, 1.5),

@@ -24,6 +24,6 @@ async def test_runs_come_through_whatever_happens(database: Database, tmp_path: 
     report: Report = await episode(seed(), database, KILLS[database], tmp_path)
 
     again = f"CHAOS_SEED={report.seed} pytest tests/chaos/test_chaos.py -k {database}"
-    assert not report.problems, "\n".join([again, *report.problems])
-    assert report.faults["kill"] == KILLS[database]
+    assert not report.problems, "\n".join([again, *report.problems[:50]])
+    assert report.faults["kill"] >= KILLS[database]
     assert report.counts["runs"] >= KILLS[database]

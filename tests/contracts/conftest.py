@@ -12,6 +12,7 @@ from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.entities.durable import DurableRun
+from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.repositories.durable import ToolLedger
 from runtime.domain.repositories.idempotency import IdempotencyStore
 from runtime.domain.repositories.keys import KeyRing
@@ -25,6 +26,10 @@ from runtime.domain.repositories.webhooks import DeliveryQueue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
+from runtime.infrastructure.repositories.checkpoints import (
+    SqlCheckpointPruner,
+    SqlCheckpointStore,
+)
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.durable_runs import durable_runs
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
@@ -50,6 +55,7 @@ from tests.fakes import (
     Published,
     memory_unit_of_work,
 )
+from tests.fakes_checkpoints import MemoryCheckpointStore
 from tests.fakes_completions import MemoryCompletionPruner
 from tests.fakes_idempotency import MemoryIdempotencyStore
 from tests.fakes_limits import MemoryLedger
@@ -86,8 +92,10 @@ class Storage:
     schedule_book: Callable[[Callable[[], datetime]], ScheduleBook]
     """With its clock."""
     tool_ledger: ToolLedger
+    checkpoints: CheckpointStore
+    checkpoint_pruner: Pruner
     goes_on: Callable[[DurableRun], Awaitable[None]]
-    """From now on it has that status and attempt."""
+    """From now on it has that status and attempt, and ended then."""
 
 
 async def goes_on_in_memory(store: MemoryStore, run: DurableRun) -> None:
@@ -100,7 +108,8 @@ async def goes_on_in_sql(engine: AsyncEngine, run: DurableRun) -> None:
         await work.commit()
     async with engine.begin() as connection:
         change = update(durable_runs).where(durable_runs.c.id == run.id)
-        await connection.execute(change.values(status=run.status, attempt=run.attempt))
+        state = {"status": run.status, "attempt": run.attempt, "ended_at": run.ended_at}
+        await connection.execute(change.values(state))
 
 
 def migrated(url: str) -> str:
@@ -178,6 +187,7 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
     published = Published()
     if storage_url == "memory:":
         store = MemoryStore()
+        checkpoints = MemoryCheckpointStore(store)
         yield Storage(
             uow=partial(memory_unit_of_work, store, published),
             run_log=MemoryRunLog(store),
@@ -193,6 +203,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
             provider_book=MemoryProviderBook(store),
             schedule_book=partial(MemoryScheduleBook, store),
             tool_ledger=MemoryToolLedger(store),
+            checkpoints=checkpoints,
+            checkpoint_pruner=checkpoints,
             goes_on=partial(goes_on_in_memory, store),
             delivery_queue=MemoryDeliveryQueue(store),
             delivery_pruner=MemoryDeliveryPruner(store),
@@ -215,6 +227,8 @@ async def storage(storage_url: str, connect: Connect) -> AsyncIterator[Storage]:
         provider_book=SqlProviderBook(engine),
         schedule_book=partial(SqlScheduleBook, engine),
         tool_ledger=SqlToolLedger(engine),
+        checkpoints=SqlCheckpointStore(engine),
+        checkpoint_pruner=SqlCheckpointPruner(engine),
         goes_on=partial(goes_on_in_sql, engine),
         delivery_queue=SqlDeliveryQueue(engine),
         delivery_pruner=SqlDeliveryPruner(engine),

@@ -237,6 +237,8 @@ async def test_a_list_and_a_search_keep_to_what_is_asked_for(uow: UnitOfWorkFact
         a_fact("shared sales tea", scope=MemoryScope.SHARED, line=SALES),
         a_fact("deep tea", namespace="a.b"),
         a_fact("flat tea", namespace="ab"),
+        a_fact("bob's shared tea", scope=MemoryScope.SHARED, line=SALES, owner=BOB),
+        a_fact("bob's tea", owner=BOB),
     )
     asked = [
         (FactFilter(at=NOON, scope=MemoryScope.AGENT), {"support tea", "sales tea"}),
@@ -244,6 +246,7 @@ async def test_a_list_and_a_search_keep_to_what_is_asked_for(uow: UnitOfWorkFact
             FactFilter(at=NOON, line_id=SUPPORT),
             {"user tea", "support tea", "shared tea", "deep tea", "flat tea"},
         ),
+        (FactFilter(at=NOON, owner_id=BOB), {"bob's shared tea"}),
         (FactFilter(at=NOON, tag="a"), {"user tea"}),
         (FactFilter(at=NOON, tag='a"b'), {"support tea"}),
         (FactFilter(at=NOON, namespace="a"), {"deep tea"}),
@@ -256,7 +259,7 @@ async def test_a_list_and_a_search_keep_to_what_is_asked_for(uow: UnitOfWorkFact
         assert {*await search(uow, "tea", ANNS, where)} == expected, where
     async with uow(ANNS) as work:
         assert await work.memories.namespaces(EVER, limit=10) == ["", "a.b", "ab"]
-        assert await work.memories.namespaces(asked[4][0], limit=10) == ["a.b"]
+        assert await work.memories.namespaces(asked[5][0], limit=10) == ["a.b"]
 
 
 async def test_a_list_is_paged_newest_first(uow: UnitOfWorkFactory) -> None:

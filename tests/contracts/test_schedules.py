@@ -395,6 +395,7 @@ async def test_two_processes_keep_each_of_200_ticks_once(
             AgentCatalogue(uow),
             CronCalendar(),
             dispatcher,
+            most_queued=1_000,
         )
         for engine, uow, dispatcher in zip(engines, uows, dispatchers, strict=True)
     ]

@@ -3,6 +3,7 @@
 A refusal must not tell a foreign id from an unknown one, change nothing, and send no stream.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,6 +19,7 @@ from sqlalchemy import select
 
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.infrastructure.repositories.base import metadata
+from runtime.infrastructure.repositories.durable_runs import GOING_ON, durable_runs
 from tests.e2e.server import Json, Served, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,9 +35,13 @@ CALLERS: Mapping[str, tuple[str, str, str]] = {
 }
 """As (user, role, project). The stranger shares the owner's name, in another project."""
 PER_REQUEST = ("x-request-id", "openai-processing-ms", "date", "content-length")
+NOBODY = "127.0.0.1:9"
+"""Where nothing listens."""
 SAYING: Json = {"role": "user", "content": "Hi"}
 ITEM_OF: dict[str, str] = {}
 """The item in a conversation."""
+DELIVERY_OF: dict[str, str] = {}
+"""What a webhook was told."""
 numbers = count()
 
 
@@ -69,16 +75,25 @@ class World:
             "line that ran": self._line_that_ran,
             "price": self._price,
             "provider": self._provider,
+            "schedule": self._schedule,
+            "paused schedule": lambda: self._schedule(enabled=False),
             "memory": self._memory,
+            "webhook": self._webhook,
+            "webhook that was told": self._told,
             "shared memory": lambda: self._memory(scope="shared"),
         }
         made: str = await makers[kind]()
         return made
 
     async def rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Everything that is stored."""
+        """Everything that is stored, once nothing goes on."""
         await self.served.container.recorder().flush()
         async with self.served.container.engine().connect() as connection:
+            going_on = select(durable_runs.c.id).where(durable_runs.c.status.in_(GOING_ON))
+            for _ in range(500):
+                if (await connection.execute(going_on)).first() is None:
+                    break
+                await asyncio.sleep(0.02)
             return {
                 table.name: sorted(map(tuple, await connection.execute(select(table))), key=str)
                 for table in metadata.sorted_tables
@@ -172,9 +187,24 @@ class World:
         await self._as("admin", "PUT", f"/v1/prices/{model}", PRICE)
         return model
 
+    async def _webhook(self, **fields: object) -> str:
+        body = {**a_webhook(), "events": ["run.waiting"], **fields}
+        return str((await self._as("owner", "POST", "/v1/webhooks", body))["id"])
+
+    async def _told(self) -> str:
+        id = await self._webhook(events=["agent.submitted"])
+        await self._agent("submitted")
+        page = await self._as("owner", "GET", f"/v1/webhooks/{id}/deliveries")
+        DELIVERY_OF[id] = page["data"][0]["id"]
+        return id
+
     async def _memory(self, **fields: str) -> str:
         body = {"text": f"Fact {next(numbers)}", **fields}
         return str((await self._as("owner", "POST", "/v1/memories", body))["id"])
+
+    async def _schedule(self, **fields: object) -> str:
+        body = scheduling("assistant", **fields)
+        return str((await self._as("owner", "POST", "/v1/schedules", body))["id"])
 
     async def _provider(self) -> str:
         body = {"id": f"made-up-{next(numbers)}", "type": "demo", "models": [{"name": "fast"}]}
@@ -184,7 +214,7 @@ class World:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("access")
-    async with serving(folder, jwt_secret=SECRET) as served:
+    async with serving(folder, jwt_secret=SECRET, allowed_egress=[NOBODY]) as served:
         callers = {}
         for caller, (user, role, project) in CALLERS.items():
             claims = {"sub": user, "roles": [role], "project_id": project}
@@ -192,6 +222,8 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             headers = {"Authorization": f"Bearer {token}"}
             callers[caller] = httpx.AsyncClient(base_url=served.url, headers=headers, timeout=30)
         async with httpx.AsyncClient(base_url=served.url) as anonymous:
+            # What is to be sent stays as it is while the tables are compared.
+            await served.container.courier().stop()
             yield World(served, callers, anonymous)
         for client in callers.values():
             await client.aclose()
@@ -203,6 +235,11 @@ def asking(model: str, **fields: object) -> Json:
 
 def saying(agent: str, **fields: object) -> Json:
     return {"agent_id": agent, "message": "Hi", **fields}
+
+
+def scheduling(model: str, **fields: object) -> Json:
+    """Not before the tests have ended."""
+    return {"name": "digest", "model": model, "input": "Hi", "cron": "0 0 29 2 *", **fields}
 
 
 def responding(model: str, **fields: object) -> Json:
@@ -235,6 +272,7 @@ class Row:
         names = "id|model|conversation_id|completion_id|model_id|provider_id"
         path = re.sub(rf"\{{({names})\}}", id, self.path or path)
         path = path.replace("{item_id}", ITEM_OF.get(id, "msg_0")).replace("{name}", "fast")
+        path = path.replace("{delivery_id}", DELIVERY_OF.get(id, "whd_0"))
         query = {name: value.replace("{id}", id) for name, value in self.query.items()}
         body = self.body(id) if self.body else None
         return await client.request(method, path, params=query, json=body)
@@ -246,6 +284,10 @@ class Row:
 
 def an_agent(**fields: object) -> Json:
     return {"name": f"Mine {next(numbers)}", "template_id": "langgraph-simple-test", **fields}
+
+
+def a_webhook(**fields: object) -> Json:
+    return {"url": f"http://{NOBODY}/", "events": ["*"], **fields}
 
 
 def assembled() -> Json:
@@ -279,6 +321,9 @@ PROVIDERS = "/v1/providers"
 PROVIDER = "/v1/providers/{id}"
 PROVIDER_MODELS = f"{PROVIDER}/models"
 PROVIDER_MODEL = f"{PROVIDER}/models/{{name}}"
+SCHEDULES = "/v1/schedules"
+SCHEDULE = "/v1/schedules/{id}"
+OWNS = "404 404 200 404 200 404"
 ADMINS = "403 403 403 403 200 404"
 THE_PROJECTS = "200 200 200 200 200 404"
 EVERY_MEMBER = "viewer other owner reviewer admin"
@@ -287,6 +332,9 @@ MEMORY = "/v1/memories/{id}"
 FACTS = {"query": "Fact", "limit": "200"}
 RENAMED: Json = {"description": "Changed."}
 
+WEBHOOKS = "/v1/webhooks"
+WEBHOOK = f"{WEBHOOKS}/{{id}}"
+MANAGERS = "403 404 200 403 200 404"
 SAYS = "POST /api/agents/{id}/messages"
 
 MATRIX = [
@@ -492,6 +540,46 @@ MATRIX = [
     Row(f"DELETE {MEMORY}", "memory", "404 404 200 404 200 404"),
     Row(f"DELETE {MEMORY}", "shared memory", "403 200 200 403 200 404"),
     Row(f"DELETE {MEMORIES}", "none", EVERYBODY, query={"all": "true"}),
+    Row(
+        f"DELETE {MEMORIES}",
+        "memory",
+        "403 403 200 403 200 200",
+        query={"all": "true", "user_id": "ann"},
+    ),
+    Row(
+        f"GET {MEMORIES}",
+        "memory",
+        "403 403 200 403 200 200",
+        query={**FACTS, "user_id": "ann"},
+        lists="owner admin",
+    ),
+    Row(
+        f"POST {MEMORIES}",
+        "none",
+        "403 403 201 403 201 201",
+        body=lambda _: {"text": "Tea.", "user_id": "ann"},
+    ),
+    Row(f"POST {WEBHOOKS}", "none", "403 201 201 403 201 201", body=lambda _: a_webhook()),
+    Row(
+        f"POST {WEBHOOKS}",
+        "draft",
+        "403 404 201 403 201 404",
+        body=lambda id: a_webhook(agent=id),
+    ),
+    Row(
+        f"POST {WEBHOOKS}",
+        "none",
+        "403 403 403 403 201 201",
+        body=lambda _: a_webhook(scope="project"),
+    ),
+    Row(f"GET {WEBHOOKS}", "webhook", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
+    Row(f"GET {WEBHOOK}", "webhook", "404 404 200 404 200 404"),
+    Row(f"PATCH {WEBHOOK}", "webhook", MANAGERS, body=lambda _: {"description": "Changed."}),
+    Row(f"DELETE {WEBHOOK}", "webhook", MANAGERS),
+    Row(f"POST {WEBHOOK}/rotate_secret", "webhook", MANAGERS),
+    Row(f"POST {WEBHOOK}/test", "webhook", MANAGERS),
+    Row(f"GET {WEBHOOK}/deliveries", "webhook that was told", "404 404 200 404 200 404"),
+    Row(f"POST {WEBHOOK}/deliveries/{{delivery_id}}/retry", "webhook that was told", MANAGERS),
     Row("GET /v1/templates", "none", EVERYBODY),
     Row("GET /v1/templates/{template_id}", "none", EVERYBODY, path="/v1/templates/react-agent"),
     Row(
@@ -607,6 +695,28 @@ MATRIX = [
         path="/api/agents/assistant/messages",
         body=lambda id: telling(id, conversation_id=id),
     ),
+    Row(f"POST {SCHEDULES}", "draft", "404 404 201 404 404 404", body=scheduling),
+    Row(f"POST {SCHEDULES}", "published", "201 201 201 201 201 404", body=scheduling),
+    Row(
+        f"POST {SCHEDULES}",
+        "conversation",
+        "404 404 201 404 201 404",
+        body=lambda id: scheduling("assistant", session_id=id),
+    ),
+    Row(f"GET {SCHEDULES}", "schedule", EVERYBODY, query={"limit": "200"}, lists="owner admin"),
+    Row(f"GET {SCHEDULE}", "schedule", OWNS),
+    Row(
+        f"PATCH {SCHEDULE}",
+        "schedule",
+        "404 404 200 404 403 404",
+        body=lambda _: {"name": "renamed"},
+        telling=("admin",),
+    ),
+    Row(f"DELETE {SCHEDULE}", "schedule", OWNS),
+    Row(f"POST {SCHEDULE}/pause", "schedule", OWNS),
+    Row(f"POST {SCHEDULE}/resume", "paused schedule", OWNS),
+    Row(f"POST {SCHEDULE}/run", "schedule", "404 404 202 404 202 404"),
+    Row(f"GET {SCHEDULE}/runs", "schedule", OWNS),
     Row("GET /api/tools", "none", EVERYBODY),
     Row("GET /api/health", "none", EVERYBODY),
     Row(
@@ -769,6 +879,7 @@ async def test_a_list_that_is_asked_for_something_foreign_is_that_of_something_u
         ("/v1/keys", "key"),
         ("/v1/limits", "limited key"),
         ("/v1/memories", "memory"),
+        ("/v1/webhooks", "webhook"),
     ],
 )
 async def test_a_foreign_cursor_leads_to_nothing_foreign(

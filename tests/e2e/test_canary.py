@@ -32,7 +32,8 @@ SECRET_KEY = "canary-secret-key-1c8d3f"
 FIELD = 'canary-"config"-secret-7e5a0b'
 PASSWORD = "canary-database-password-2d9f4e"
 PROVIDER_KEY = "canary-provider-key-6a3c8f"
-CANARIES = (TOKEN, API_KEY, SECRET_KEY, FIELD, PASSWORD, PROVIDER_KEY)
+HOOK_KEY = base64.b64encode(b"canary-of-a-webhook-8e2d1b").decode()
+CANARIES = (TOKEN, API_KEY, SECRET_KEY, FIELD, PASSWORD, PROVIDER_KEY, HOOK_KEY)
 
 COMMAND = [sys.executable, "-c", "from runtime.cli.main import main; main()"]
 LEAKY = """
@@ -106,7 +107,7 @@ class Process:
     @property
     def known(self) -> list[str]:
         """What the runtime itself was given, and so hides even from who sends it."""
-        known = [each for each in CANARIES if each != PROVIDER_KEY]
+        known = [each for each in CANARIES if each not in (PROVIDER_KEY, HOOK_KEY)]
         return [each for each in known if each != PASSWORD or each in self.database]
 
     async def send(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401
@@ -221,9 +222,11 @@ async def test_a_canary_is_found_nowhere(tmp_path: Path, database: str) -> None:
         await through_every_route(process)
         await through_every_fault(process, agent)
         await through_the_registry(process)
+        await through_the_webhooks(process)
         await through_a_template_that_leaks(process, agent)
         await through_the_command_line(process, agent)
-        sent = {request.headers["authorization"] for request in process.upstream.requests}
+        calls = [each for each in process.upstream.requests if "webhook-id" not in each.headers]
+        sent = {request.headers["authorization"] for request in calls}
         assert sent - {f"Bearer {PROVIDER_KEY}"} == {f"Bearer {API_KEY}"}
         look_into(tmp_path)
         if database.startswith("postgresql"):
@@ -375,6 +378,25 @@ async def through_the_registry(process: Process) -> None:
         await process.send("GET", f"/v1/providers{path}")
     for path in ("/api/models", "/api/models/kept", "/api/streaming/providers"):
         await process.send("GET", path)
+
+
+async def through_the_webhooks(process: Process) -> None:
+    """What signs them is sent to nobody."""
+    secret = {"secret": f"whsec_{HOOK_KEY}"}
+    body = {"url": process.upstream.base_url, "events": ["*"]}
+    made = await process.send("POST", "/v1/webhooks", json={**body, **secret})
+    assert made.status_code == 201, made.text
+    path = f"/v1/webhooks/{made.json()['id']}"
+    for wrong in (secret["secret"] + "!", [HOOK_KEY], {HOOK_KEY: 1}, HOOK_KEY):
+        await process.send("POST", "/v1/webhooks", json={**body, "secret": wrong})
+        await process.send("POST", f"{path}/rotate_secret", json={"secret": wrong})
+    await process.send("POST", f"{path}/rotate_secret", json=secret)
+    for status in (200, 302, 401, 500):
+        process.upstream.script(faults.status(status))
+        await process.send("POST", f"{path}/test")
+    await process.agent()
+    for each in ("", path.removeprefix("/v1/webhooks"), f"{path[12:]}/deliveries"):
+        await process.send("GET", f"/v1/webhooks{each}")
 
 
 async def through_a_template_that_leaks(process: Process, agent: str) -> None:

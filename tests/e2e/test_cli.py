@@ -139,6 +139,7 @@ def test_it_says_its_version_and_lists_its_commands(shell: Shell) -> None:
         "prices",
         "db",
         "providers",
+        "schedules",
     }
     assert commands <= set(shell.done("--help").out.split())
 
@@ -534,6 +535,58 @@ def test_usage_is_shown_by_day(runtime: Shell) -> None:
     assert day["runs"] >= 1
     assert day["day"] in runtime.done("limits", "usage", "--by", "agent").out
     assert "--by" in runtime.refused("limits", "usage", "--by", "user", code=2)
+
+
+# memories
+
+
+def test_what_is_remembered_is_found_and_forgotten(runtime: Shell) -> None:
+    tea = runtime.done("memories", "add", "Drinks green tea.", "--key", "drink", "--json").json
+    shared = ("memories", "add", "Open until five.", "--scope", "shared", "--tag", "hours")
+    assert "is remembered" in runtime.done(*shared).out
+    (found,) = runtime.done("memories", "search", "which tea?", "--json").json
+
+    assert found["id"] == tea["id"]
+    listed = runtime.done("memories", "list").out
+    assert "Drinks green tea." in listed
+    assert "hours" in listed
+    assert "is forgotten" in runtime.done("memories", "forget", tea["id"]).out
+    runtime.done("memories", "add", "Likes walks.")
+    assert "1 memories" in runtime.done("memories", "forget", "--all", typed="y\n").out
+    assert runtime.done("memories", "search", "walks").out.strip() == "Nothing."
+    assert "either" in runtime.refused("memories", "forget", code=2)
+    assert "not found" in runtime.refused("memories", "forget", "mem_0")
+
+
+# schedules
+
+
+def test_a_schedule_is_made_shown_run_paused_and_deleted(runtime: Shell) -> None:
+    create = ("schedules", "create", "assistant", "Sum up the day.", "--name", "digest")
+    assert "Say when" in runtime.refused(*create, code=2)
+    assert "in its minute" in runtime.refused(*create, "--cron", "61 * * * *")
+    when = ("--cron", "0 7 * * mon-fri", "--timezone", "Europe/Berlin")
+    made = runtime.done(*create, *when, "--overlap", "skip", "--json").json
+    id = made["id"]
+    assert (made["overlap"], len(made["next_ticks"])) == ("skip", 5)
+    assert "0 7 * * mon-fri Europe/Berlin" in runtime.done("schedules", "list").out
+    assert "Sum up the day." in runtime.done("schedules", "show", id).out
+    assert "No tick yet" in runtime.done("schedules", "runs", id).out
+
+    run = runtime.done("schedules", "run", id).out.strip()
+    assert run in runtime.done("schedules", "runs", id).out
+    assert runtime.done("schedules", "pause", id, "--json").json["enabled"] is False
+    assert "paused" in runtime.done("schedules", "list").out
+    assert runtime.done("schedules", "resume", id, "--json").json["enabled"] is True
+    runtime.done("schedules", "delete", id, typed="y\n")
+    assert "does not exist" in runtime.refused("schedules", "show", id)
+    runtime.done("schedules", "delete", *_hourly(runtime), "--yes")
+    assert "No schedule" in runtime.done("schedules", "list").out
+
+
+def _hourly(runtime: Shell) -> tuple[str]:
+    made = runtime.done("schedules", "create", "assistant", "Hi", "--every-s", "3600", "--json")
+    return (made.json["id"],)
 
 
 # providers

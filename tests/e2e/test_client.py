@@ -117,6 +117,17 @@ async def test_calls_for_the_caller_come_in_pieces(client: Either) -> None:
     assert cast(Finish, finish).finish_reason == "tool_calls"
 
 
+async def test_what_is_remembered_is_found_and_forgotten(client: Either) -> None:
+    made = await client.call("remember", "Drinks tea.", key="drink", tags=["habit"])
+    await client.call("remember", "Walks on Sundays.", value={"km": 5})
+
+    found = await client.call("list_memories", "tea", tag="habit")
+    assert [each["id"] for each in found] == [made["id"]]
+    assert len(await client.call("list_memories", scope="user")) == 2
+    assert (await client.call("forget", made["id"]))["deleted"] is True
+    assert await client.call("forget_everything") == {"deleted": 1}
+
+
 async def test_models_tools_runs_and_health_are_told(client: Either) -> None:
     made = await client.call("send_message", "assistant", "Hello")
 
@@ -129,6 +140,21 @@ async def test_models_tools_runs_and_health_are_told(client: Either) -> None:
     assert [each["id"] for each in found] == [run["id"]]
     health = await client.call("health")
     assert (health["status"], health["services"]["model_service"]) == ("healthy", "healthy")
+
+
+async def test_schedules_are_made_run_paused_and_deleted(client: Either) -> None:
+    when = {"cron": "0 7 * * mon-fri", "timezone": "Europe/Berlin"}
+    made = await client.call("create_schedule", "assistant", "Sum up the day.", **when)
+    id = made["id"]
+
+    assert [each["id"] for each in await client.call("list_schedules")] == [id]
+    begun = await client.call("run_schedule", id)
+    (tick,) = await client.call("list_schedule_runs", id)
+    assert tick["run_id"] == begun["run_id"]
+    assert (await client.call("pause_schedule", id))["enabled"] is False
+    assert (await client.call("resume_schedule", id))["enabled"] is True
+    assert len((await client.call("get_schedule", id))["next_ticks"]) == 5
+    assert (await client.call("delete_schedule", id))["deleted"] is True
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ async def test_an_approval_waits_through_a_restart_and_the_run_goes_on(
     async with process(tmp_path, **settings) as runtime, http(runtime) as client:
         (asked,) = (await client.get("/v1/approvals", params={"status": "pending"})).json()["data"]
         assert (asked["run_id"], asked["tool"]) == (run, "pay")
-        assert json.loads(asked["arguments"]) == {"amount": 12}
+        assert asked["arguments"] == {"amount": 12}
         path = f"/v1/runs/{run}/approvals/{asked['id']}"
         decided = await client.post(path, json={"decision": "approve"})
         assert decided.status_code == 200, decided.text

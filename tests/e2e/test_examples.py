@@ -95,6 +95,13 @@ def test_greeter_has_fifteen_lines_and_is_the_readme_s() -> None:
     )
 
 
+def test_notebook_is_the_page_s() -> None:
+    source = (EXAMPLES / "notebook.py").read_text()
+
+    page = (EXAMPLES.parent / "docs/memory.md").read_text()
+    assert f"```python file=templates/notebook.py\n{source}```" in page
+
+
 async def test_support_is_made_from_its_file(runtime: Served) -> None:
     file = EXAMPLES / "agents" / "support.yaml"
     await printed(runtime, BIN / "agent-runtime", "agents", "create", file, "--publish")

@@ -96,6 +96,17 @@ def test_a_label_takes_a_bounded_number_of_values_and_keeps_the_first() -> None:
     assert [bounded(value) for value in "abcab"] == ["a", "b", OTHER, "a", "b"]
 
 
+def test_an_attempt_that_pauses_is_no_run_that_ended() -> None:
+    monitor = PrometheusMonitor()
+    for status in (RunStatus.QUEUED, RunStatus.WAITING, RunStatus.COMPLETED):
+        watch = monitor.run(new_run_id(), a_version(a_line("a")))
+        watch.ended(a_run(status=status))
+
+    found = scrape(monitor)
+    assert found.sum("agent_runtime_runs_total", agent="a") == 1
+    assert found.sum("agent_runtime_runs_total", status="completed") == 1
+
+
 def test_agents_beyond_the_bound_are_counted_together() -> None:
     monitor = PrometheusMonitor(most_values=2)
     for slug in ("a", "b", "c", "d", "a"):

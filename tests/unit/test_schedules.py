@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 import pytest
 
+from runtime.application.commands.runs import ExecuteAgent
 from runtime.application.commands.schedules import (
     ChangeSchedule,
     CreateSchedule,
@@ -42,10 +43,11 @@ from runtime.domain.errors import (
     ModelNotFound,
     ScheduleNotFound,
     StaleVersion,
+    TooManyQueuedRuns,
     TooManySchedules,
     UnknownTimezone,
 )
-from runtime.domain.repositories.schedules import Due
+from runtime.domain.repositories.schedules import Due, ScheduleBook
 from runtime.domain.value_objects.agents import AgentStatus
 from runtime.domain.value_objects.chat import ChatRole, Message
 from runtime.domain.value_objects.identity import KeyScope, Principal, Role
@@ -77,6 +79,18 @@ def minutes(count: float) -> timedelta:
     return timedelta(minutes=count)
 
 
+class Uncritical(handlers.Agents):
+    """Takes whatever options and sessions."""
+
+    def __init__(self, catalogue: AgentCatalogue) -> None:
+        self._catalogue = catalogue
+
+    async def resolve(self, command: ExecuteAgent) -> Agent:
+        return await self._catalogue.resolve(command.model, command.caller)
+
+    async def check(self, agent: Agent, command: ExecuteAgent) -> None: ...
+
+
 class World:
     def __init__(self) -> None:
         self.store = MemoryStore()
@@ -86,11 +100,16 @@ class World:
         self.time = 0.0
         self.catalogue = AgentCatalogue(self.uow, lambda: self.time)
         self.dispatcher = NotedDispatcher()
-        self.scheduler = Scheduler(self.book, self.uow, self.catalogue, CALENDAR, self.dispatcher)
-        self.desk = handlers.ScheduleDesk(self.uow, self.book, CALENDAR, self.catalogue, 3)
+        self.scheduler = self.ticker(self.book)
+        self.desk = handlers.ScheduleDesk(
+            self.uow, self.book, CALENDAR, Uncritical(self.catalogue), most=3, most_queued=5
+        )
         self.queries = ScheduleQueries(self.uow, self.book, CALENDAR)
         self.line = a_line()
         self.agent = a_version(self.line)
+
+    def ticker(self, book: ScheduleBook) -> Scheduler:
+        return Scheduler(book, self.uow, self.catalogue, CALENDAR, self.dispatcher, most_queued=5)
 
     async def publish(self) -> None:
         publish(self.line, self.agent)
@@ -433,8 +452,7 @@ async def test_what_was_decided_by_another_process_is_not_decided_again(world: W
 
     stale = MemoryScheduleBook(world.store, lambda: world.now)
     stale.due = lambda limit: _given(due)  # type: ignore[method-assign]
-    late = Scheduler(stale, world.uow, world.catalogue, CALENDAR, world.dispatcher)
-    assert await late.turn() == 1
+    assert await world.ticker(stale).turn() == 1
     assert len(world.runs) == len(world.dispatcher.dispatched) == 1
 
 
@@ -506,6 +524,17 @@ async def test_what_is_not_given_stays(world: World) -> None:
         updated_at=world.now,
         revision=2,
     )
+
+
+async def test_a_schedule_of_an_agent_that_is_gone_can_still_be_switched_off(
+    world: World,
+) -> None:
+    made = await world.create()
+    await world.revoke()
+
+    assert not (await world.change(made.id, enabled=False)).enabled
+    with pytest.raises(ModelNotFound):
+        await world.change(made.id, order=ORDER)
 
 
 async def test_another_time_counts_from_now_on(world: World) -> None:
@@ -614,6 +643,20 @@ async def test_an_admin_runs_it_in_its_owners_name_while_the_owners_key_counts(
         await world.run_now(made.id, ADMIN)
     await world.run_now(made.id)
     assert len(world.runs) == 2
+
+
+async def test_a_queue_that_is_full_takes_no_further_run(world: World) -> None:
+    made = await world.create()
+    for _ in range(5):
+        await world.run_now(made.id)
+    with pytest.raises(TooManyQueuedRuns):
+        await world.run_now(made.id)
+    await world.keep(NOON + minutes(60))
+
+    kept = await world.the(made.id)
+    assert kept.last_error is not None
+    assert (kept.last_error.code, kept.failures) == ("too_many_queued_runs", 1)
+    assert len(world.runs) == 5
 
 
 @pytest.mark.parametrize("missing", [KeyScope.MODELS, KeyScope.RUNS_READ])

@@ -269,8 +269,9 @@ async def test_a_callback_is_signed_if_it_has_a_secret(world: World) -> None:
     for given in (secret.text, None):
         sealed = world.secrets.seal_callback(PROJECT, durable.id, given)
         run = replace(durable, callback=Callback(URL, sealed))
+        event = replace(run_event(a_run(id=run.id), run), at=world.at)
         async with world.uow(EDITOR.scope) as work:
-            await work.webhooks.queue(run_event(a_run(id=run.id), run))
+            await work.webhooks.queue(event)
             await work.commit()
     async with delivering(world):
         await world.receiver.received(2)

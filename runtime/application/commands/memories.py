@@ -4,12 +4,14 @@ from datetime import timedelta
 
 from runtime.domain.entities.memories import MemoryScope
 from runtime.domain.value_objects.identity import Principal
-from runtime.domain.value_objects.ids import MemoryId
+from runtime.domain.value_objects.ids import MemoryId, UserId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remember:
     caller: Principal
+    user: UserId | None
+    """Whose it is to be, where an admin acts for somebody; None: the caller's."""
     scope: MemoryScope
     agent: str | None
     """As callers name it."""
@@ -38,3 +40,5 @@ class Forget:
 @dataclass(frozen=True, slots=True)
 class ForgetAll:
     caller: Principal
+    user: UserId | None = None
+    """As of `Remember`."""

@@ -10,7 +10,7 @@ from runtime.domain.entities.memories import Fact, MemoryScope
 from runtime.domain.errors import StaleVersion
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.identity import KeyScope, Principal, Role
-from runtime.domain.value_objects.ids import MemoryId, new_memory_id
+from runtime.domain.value_objects.ids import MemoryId, UserId, new_memory_id
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class RememberHandler:
 
     async def __call__(self, command: Remember) -> Fact:
         """Raises InvalidValue, ModelNotFound, Forbidden, MemoryFull."""
-        caller, now = command.caller, self.book.now()
-        caller.require_scope(KeyScope.MODELS)
+        command.caller.require_scope(KeyScope.MODELS)
+        caller, now = acting(command.caller, command.user), self.book.now()
         _may_change(caller, command.scope)
         line = None
         if command.agent is not None:
@@ -86,12 +86,21 @@ class ForgetAllHandler:
     uow: UnitOfWorkFactory
 
     async def __call__(self, command: ForgetAll) -> int:
-        """The caller's own, but for what they share; how many there were."""
+        """The user's own, but for what they share; how many there were. Raises Forbidden."""
         command.caller.require_scope(KeyScope.MODELS)
-        async with self.uow(command.caller.scope) as work:
+        caller = acting(command.caller, command.user)
+        async with self.uow(caller.scope) as work:
             gone = await work.memories.clear()
             await work.commit()
         return gone
+
+
+def acting(caller: Principal, user: UserId | None) -> Principal:
+    """Raises Forbidden for who acts for somebody else and is no admin."""
+    if user in (None, caller.user_id):
+        return caller
+    caller.require(Role.ADMIN, "act for somebody else")
+    return caller.acting_for(user)
 
 
 async def _changeable(work: UnitOfWork, caller: Principal, id: MemoryId, at: datetime) -> Fact:

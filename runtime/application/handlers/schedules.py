@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Protocol
 
+from runtime.application.commands.runs import ExecuteAgent, SessionRef
 from runtime.application.commands.schedules import (
     ChangeSchedule,
     CreateSchedule,
@@ -13,12 +15,18 @@ from runtime.application.commands.schedules import (
     Timing,
 )
 from runtime.application.services.auditing import rule_entry
-from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.scheduler import key_is_good
+from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.durable import RunOrder
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.entities.schedules import Schedule, ScheduleTick, TickStatus, TickView
-from runtime.domain.errors import Forbidden, InvalidCron, InvalidValue, StaleVersion
+from runtime.domain.errors import (
+    Forbidden,
+    InvalidCron,
+    InvalidValue,
+    StaleVersion,
+    TooManyQueuedRuns,
+)
 from runtime.domain.repositories.schedules import ScheduleBook
 from runtime.domain.services.calendar import Calendar
 from runtime.domain.services.dispatcher import RunDispatcher
@@ -28,6 +36,12 @@ from runtime.domain.value_objects.ids import ScheduleId, new_run_id, new_schedul
 from runtime.domain.value_objects.schedules import Backfill, Cron, Every, Trigger, whole_second
 
 
+class Agents(Protocol):
+    async def resolve(self, command: ExecuteAgent) -> Agent: ...
+
+    async def check(self, agent: Agent, command: ExecuteAgent) -> None: ...
+
+
 @dataclass(frozen=True)
 class ScheduleDesk:
     """What the commands share."""
@@ -35,9 +49,25 @@ class ScheduleDesk:
     uow: UnitOfWorkFactory
     book: ScheduleBook
     calendar: Calendar
-    catalogue: AgentCatalogue
+    agents: Agents
     most: int
     """Schedules of one person."""
+    most_queued: int
+    """Runs of one person that wait to begin."""
+
+    async def agent(self, model: str, order: RunOrder) -> Agent:
+        """That is to be run. Raises what a call of it raises for its options and limits."""
+        asked = ExecuteAgent(
+            caller=order.caller,
+            model=model,
+            messages=order.messages,
+            options=order.options,
+            session=SessionRef(name=order.session) if order.session else None,
+            metadata=order.metadata,
+        )
+        agent = await self.agents.resolve(asked)
+        await self.agents.check(agent, asked)
+        return agent
 
     def first_tick(self, trigger: Trigger, now: datetime) -> datetime:
         """Raises InvalidCron, UnknownTimezone."""
@@ -69,17 +99,18 @@ class CreateScheduleHandler:
     desk: ScheduleDesk
 
     async def __call__(self, command: CreateSchedule) -> Schedule:
-        """Raises Forbidden, ModelNotFound, InvalidReference, InvalidValue, InvalidCron,
-        UnknownTimezone, TooManySchedules."""
+        """Raises what a call of the agent raises for its options and limits, InvalidValue,
+        InvalidCron, UnknownTimezone, TooManySchedules."""
         desk, actor = self.desk, command.actor
-        await desk.catalogue.resolve(command.fields["model"], actor)
+        order = RunOrder(caller=actor, **command.order)
+        await desk.agent(command.fields["model"], order)
         now = await desk.book.now()
         trigger = desk.trigger(command.timing, now)
         schedule = Schedule(
             id=new_schedule_id(),
             project_id=actor.project_id,
             owner_id=actor.user_id,
-            order=RunOrder(caller=actor, **command.order),
+            order=order,
             trigger=trigger,
             enabled=command.enabled,
             next_at=desk.first_tick(trigger, now),
@@ -111,7 +142,8 @@ class ChangeScheduleHandler:
             updated_at=now,
             **command.fields,
         )
-        await desk.catalogue.resolve(became.model, actor)
+        if command.order or "model" in command.fields:
+            await desk.agent(became.model, became.order)
         if command.timing != Timing():
             trigger = desk.trigger(command.timing, now, seen.trigger)
             became = replace(became, trigger=trigger, next_at=desk.first_tick(trigger, now))
@@ -178,7 +210,7 @@ class RunScheduleNowHandler:
     dispatcher: RunDispatcher
 
     async def __call__(self, command: RunScheduleNow) -> TickView:
-        """Raises Forbidden, ScheduleNotFound, ModelNotFound, InvalidReference."""
+        """Raises Forbidden, ScheduleNotFound, TooManyQueuedRuns, and what a call raises."""
         desk, actor = self.desk, command.actor
         actor.require_scope(KeyScope.MODELS)
         now = await desk.book.now()
@@ -186,7 +218,7 @@ class RunScheduleNowHandler:
         order = schedule.order
         if actor.user_id == schedule.owner_id:
             order = replace(order, caller=actor)
-        agent = await desk.catalogue.resolve(schedule.model, order.caller)
+        agent = await desk.agent(schedule.model, order)
         run = schedule.run(new_run_id(), agent, order, now)
         tick = replace(
             ScheduleTick.of(schedule, now, TickStatus.STARTED, now), id=run.id, manual=True
@@ -194,6 +226,8 @@ class RunScheduleNowHandler:
         async with desk.uow(order.caller.scope) as work:
             if order is schedule.order and not await key_is_good(work, schedule, now):
                 raise Forbidden("The API key behind this schedule is revoked or has expired.")
+            if await work.durable.queued() >= desk.most_queued:
+                raise TooManyQueuedRuns(desk.most_queued)
             await work.schedules.record(tick)
             await work.durable.add(run)
             await work.commit()

@@ -10,7 +10,7 @@ from runtime.application.services.catalogue import AgentCatalogue
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.durable import DurableRun, RunProblem
 from runtime.domain.entities.schedules import Schedule, ScheduleTick, TickStatus
-from runtime.domain.errors import DatabaseUnavailable, DomainError, KeyNotFound
+from runtime.domain.errors import DatabaseUnavailable, DomainError, KeyNotFound, TooManyQueuedRuns
 from runtime.domain.repositories.schedules import ScheduleBook
 from runtime.domain.services.calendar import Calendar
 from runtime.domain.services.dispatcher import RunDispatcher
@@ -80,12 +80,15 @@ class Scheduler:
         catalogue: AgentCatalogue,
         calendar: Calendar,
         dispatcher: RunDispatcher,
+        most_queued: int,
     ) -> None:
+        """`most_queued`: runs of one person that wait to begin."""
         self._book = book
         self._uow = uow
         self._catalogue = catalogue
         self._calendar = calendar
         self._dispatcher = dispatcher
+        self._most_queued = most_queued
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -114,12 +117,16 @@ class Scheduler:
 
     async def _keep_time(self) -> None:
         while True:
+            due = 0
             try:
-                # As long as there is a backlog, without a pause.
-                if await self.turn() < AT_ONCE:
-                    await asyncio.sleep(LOOK_EVERY_S)
+                due = await self.turn()
             except DatabaseUnavailable:
                 logger.warning("schedules wait: the database is away")
+            # The keeper outlives whatever is wrong with one turn.
+            except Exception:
+                logger.exception("schedules could not be looked at")
+            # Not while there is a backlog.
+            if due < AT_ONCE:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def _decide(self, seen: Schedule, now: datetime) -> None:
@@ -188,6 +195,10 @@ class Scheduler:
             ticks.append(ScheduleTick.of(seen, plan.tick, TickStatus.FAILED, now, found))
         elif seen.overlap is Overlap.SKIP and await work.schedules.busy(seen.id):
             ticks.append(ScheduleTick.of(seen, plan.tick, TickStatus.SKIPPED, now, _BUSY))
+        elif await work.durable.queued() >= self._most_queued:
+            full = TooManyQueuedRuns(self._most_queued)
+            problem = RunProblem(full.code, str(full))
+            ticks.append(ScheduleTick.of(seen, plan.tick, TickStatus.FAILED, now, problem))
         else:
             ticks.append(ScheduleTick.of(seen, plan.tick, TickStatus.STARTED, now))
         return ticks

@@ -31,7 +31,7 @@ DomainError
 │       └── EmbeddingModelNotFound   no provider embeds with it
 ├── Conflict             valid, but not in the current state
 │   ├── AgentExists · NameTaken · VersionExists · ProviderExists · ProviderModelExists
-│   ├── RunNotDurable · RunNotEnded
+│   ├── RunNotDurable · RunNotEnded · RunHasCompleted
 │   ├── ProviderInUse            agents or other models need it
 │   ├── ProviderReadOnly         it is set in the operator's settings
 │   ├── TransitionRefused        the life cycle has no such step
@@ -84,6 +84,13 @@ from runtime.domain.errors.agents import (
     TemplateNotFound,
     TransitionRefused,
     VersionExists,
+)
+from runtime.domain.errors.approvals import (
+    ApprovalChanged,
+    ApprovalIsDecided,
+    ApprovalNotFound,
+    ArgumentsRefused,
+    RunNotWaiting,
 )
 from runtime.domain.errors.conversations import (
     CompletionNotFound,
@@ -143,11 +150,7 @@ from runtime.domain.errors.requests import (
     UnsupportedParameter,
 )
 from runtime.domain.errors.runs import (
-    ApprovalChanged,
-    ApprovalIsDecided,
     ApprovalNeedsDurableRun,
-    ApprovalNotFound,
-    ArgumentsRefused,
     CheckpointNotFound,
     DatabaseUnavailable,
     DeadlineExceeded,
@@ -156,10 +159,10 @@ from runtime.domain.errors.runs import (
     ExecutionFailed,
     IterationLimit,
     RequestIdInUse,
+    RunHasCompleted,
     RunNotDurable,
     RunNotEnded,
     RunNotFound,
-    RunNotWaiting,
     RunTimeout,
     Saturated,
     SecretUnreadable,
@@ -256,6 +259,7 @@ __all__ = [
     "RequestTooLarge",
     "ResponseInProgress",
     "ResponseNotFound",
+    "RunHasCompleted",
     "RunNotDurable",
     "RunNotEnded",
     "RunNotFound",

@@ -2,14 +2,7 @@
 
 from datetime import datetime
 
-from runtime.domain.errors.kinds import (
-    Conflict,
-    DomainError,
-    NotFound,
-    RateLimited,
-    Unavailable,
-    Unprocessable,
-)
+from runtime.domain.errors.kinds import Conflict, DomainError, NotFound, RateLimited, Unavailable
 
 
 class RunNotFound(NotFound):
@@ -181,48 +174,18 @@ class StateUnreadable(ExecutionFailed):
         super().__init__(f"What an earlier step left can't be read: {why}")
 
 
-class ApprovalNotFound(NotFound):
-    code = "approval_not_found"
-
-    def __init__(self, approval: object) -> None:
-        super().__init__(f"Approval '{approval}' does not exist.", param="id")
-
-
-class ApprovalIsDecided(Conflict):
-    code = "approval_decided"
-
-    def __init__(self, approval: object) -> None:
-        super().__init__(
-            f"Approval '{approval}' is decided already, otherwise or by somebody else."
-        )
-
-
-class ApprovalChanged(Conflict):
-    code = "approval_changed"
-
-    def __init__(self, approval: object) -> None:
-        super().__init__(
-            f"Approval '{approval}' is for other arguments than those that you saw.",
-            param="arguments_hash",
-        )
-
-
-class ArgumentsRefused(Unprocessable):
-    code = "arguments_refused"
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem, param="arguments")
-
-
-class RunNotWaiting(Conflict):
-    code = "run_not_waiting"
-
-    def __init__(self, run: object) -> None:
-        super().__init__(f"Run '{run}' waits for nobody.")
-
-
 class CheckpointNotFound(NotFound):
     code = "checkpoint_not_found"
 
     def __init__(self, checkpoint: object) -> None:
         super().__init__(f"The run has no checkpoint '{checkpoint}'.", param="checkpoint_id")
+
+
+class RunHasCompleted(Conflict):
+    code = "run_has_completed"
+
+    def __init__(self, run: object) -> None:
+        super().__init__(
+            f"Run '{run}' has completed, so that there is nothing to go on with; fork it from one "
+            "of its checkpoints, or start it again."
+        )

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Protocol
 
 from runtime.domain.entities.memories import Fact, FoundFact, MemoryScope
-from runtime.domain.value_objects.ids import LineId, MemoryId
+from runtime.domain.value_objects.ids import LineId, MemoryId, UserId
 from runtime.domain.value_objects.pages import Page
 
 
@@ -12,6 +12,7 @@ from runtime.domain.value_objects.pages import Page
 class FactFilter:
     at: datetime
     """What has expired by then is not there."""
+    owner_id: UserId | None = None
     scope: MemoryScope | None = None
     line_id: LineId | None = None
     """What this agent knows: its own and what every agent does."""

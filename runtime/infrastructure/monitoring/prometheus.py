@@ -343,6 +343,8 @@ class _RunCount(UnwatchedRun):
         self._of_type.begun.inc()
 
     def ended(self, run: Run) -> None:
+        if not run.status.final:
+            return  # An attempt; the one that ends the run has all that those before it did.
         self._of_type.ended(run)
         self._monitor.of_agent(self._slug).ended(run)
         for tool in run.tools:

@@ -220,6 +220,8 @@ class SqlFactRepository(SqlRepository, FactRepository):
     def _matching(self, where: FactFilter) -> Iterator[ColumnElement[bool]]:
         yield from self._visible(memories)
         yield _alive(where.at)
+        if where.owner_id is not None:
+            yield _COLUMNS.owner_id == where.owner_id
         if where.scope is not None:
             yield _COLUMNS.scope == where.scope
         if where.line_id is not None:

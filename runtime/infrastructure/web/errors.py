@@ -27,6 +27,7 @@ PLATFORM_PATHS = (
     "/v1/runs",
     "/v1/approvals",
     "/v1/keys",
+    "/v1/memories",
     "/v1/limits",
     "/v1/prices",
     "/v1/usage",

@@ -31,7 +31,7 @@ from runtime.templates.langgraph.steps import Steps, answers_in, step_of_task
 from runtime.templates.langgraph.store import RunStore
 from runtime.templates.langgraph.summary import with_summary
 from runtime.templates.langgraph.tools import once_each
-from runtime.templates.scope import CURRENT, RunScope, current_run, events_of
+from runtime.templates.scope import CURRENT, RunScope, events_of
 
 Graph = CompiledStateGraph[Any, Any, Any, Any] | Pregel[Any, Any, Any, Any]
 
@@ -65,8 +65,7 @@ class LangGraphTemplate(BaseAgentTemplate[C]):
             fixed=self.fixed_options,
         )
         self._codec = StateCodec(self.checkpoint_types)
-        store = RunStore(lambda: self.memory(current_run().input))
-        self.graph: Graph = _compiled(self.build_graph(), store)
+        self.graph: Graph = _compiled(self.build_graph(), RunStore(self.memory))
 
     @abstractmethod
     def build_graph(self) -> StateGraph[Any, Any, Any, Any] | Graph:

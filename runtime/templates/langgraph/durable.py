@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 import orjson
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.checkpoint.serde.types import ERROR
+from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
@@ -124,11 +124,11 @@ class Passage:
     async def done(self, task_id: str, writes: Sequence[Write]) -> None:
         if self.steps is None:
             return
-        channels = {channel for channel, _ in writes}
-        if "__interrupt__" in channels:
+        said = dict(writes)
+        if INTERRUPT in said:
             self.steps.left(task_id)
         else:
-            await self.steps.ended(task_id, list(writes), failed=ERROR in channels)
+            await self.steps.ended(task_id, list(writes), said.get(ERROR))
 
     async def flush(self) -> None:
         await self._durable.flush()

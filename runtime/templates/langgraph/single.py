@@ -4,7 +4,6 @@ from uuid import NAMESPACE_OID, uuid5
 
 from langgraph.graph import START, MessagesState, StateGraph
 
-from runtime.domain.services.durability import RunSuspended
 from runtime.domain.services.executor import RunInput
 from runtime.templates.base import C
 from runtime.templates.langgraph.base import LangGraphTemplate
@@ -44,9 +43,7 @@ class SingleNodeTemplate(LangGraphTemplate[C]):
         await steps.started({"id": id, "name": NODE})
         try:
             result = await self.answer(state)
-        except RunSuspended:
+        except Exception as error:
+            await steps.ended(id, None, error)
             raise
-        except Exception:
-            await steps.ended(id, None, failed=True)
-            raise
-        await steps.ended(id, result, failed=False)
+        await steps.ended(id, result)

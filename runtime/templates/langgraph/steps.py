@@ -8,11 +8,17 @@ from typing import Any, Literal
 from langchain_core.messages import AIMessage
 from langchain_core.runnables.config import var_child_runnable_config
 
+from runtime.domain.errors import DatabaseUnavailable
 from runtime.domain.events.runs import StepFinished, StepStarted, ToolCallDelta
+from runtime.domain.services.durability import AttemptLost, RunSuspended
 from runtime.templates.langgraph.messages import tool_calls_of
 from runtime.templates.scope import RunScope
 
 Task = Mapping[str, Any]
+
+
+_CUT_OFF = (asyncio.CancelledError, DatabaseUnavailable, AttemptLost, RunSuspended)
+"""With these a step is neither done nor has it failed: another attempt makes it."""
 
 
 class Steps:
@@ -37,10 +43,13 @@ class Steps:
         await self._scope.emit(StepStarted(task["id"], task["name"]))
 
     async def finished(self, task: Task) -> None:
-        await self.ended(task["id"], task.get("result"), failed=bool(task.get("error")))
+        await self.ended(task["id"], task.get("result"), task.get("error"))
 
-    async def ended(self, id: str, result: object, *, failed: bool) -> None:
+    async def ended(self, id: str, result: object, error: object = None) -> None:
         """Once, whoever hears of it first; the second one returns when all of it is said."""
+        if isinstance(error, _CUT_OFF):
+            self.left(id)
+            return
         async with self._ending:
             begun = self._begun.pop(id, None)
             if begun is None:
@@ -48,7 +57,7 @@ class Steps:
             name, since = begun
             spent_ms = (perf_counter() - since) * 1_000
             tries = self._scope.attempts.pop(name, 1)
-            status: Literal["success", "error"] = "error" if failed else "success"
+            status: Literal["success", "error"] = "error" if error else "success"
             await self._scope.emit(StepFinished(id, name, status, spent_ms, tries))
             if self._shows:
                 for message in answers_in(result):

@@ -74,8 +74,10 @@ class Courier:
                 logger.exception("the webhooks' outbox can't be read")
                 begun = 0
             if not begun:
+                # Not `wait_for`: on Python 3.11 it may swallow what ends this task.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), self.poll_every_s)
+                    async with asyncio.timeout(self.poll_every_s):
+                        await self._woken.wait()
 
     async def _begin(self) -> int:
         """How many deliveries are begun."""

@@ -81,6 +81,12 @@ _ALL = {
             }
         },
     },
+    429: _refusal(
+        "Too many for now; see Retry-After.",
+        "RATE_LIMIT_EXCEEDED",
+        "too_many_queued_runs",
+        "You have 1000 runs waiting to begin, which is the most; wait until some have.",
+    ),
     500: _refusal(
         "What is stored can't be read.",
         "EXECUTION_ERROR",

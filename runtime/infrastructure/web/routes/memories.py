@@ -15,7 +15,7 @@ from runtime.application.handlers.memories import (
 from runtime.application.queries.memories import MemoryQueries, MemoryQuestion
 from runtime.domain.entities.memories import MAX_KEY, MAX_TAG, MAX_TAGS, MAX_TEXT, Fact, MemoryScope
 from runtime.domain.errors import InvalidValue
-from runtime.domain.value_objects.ids import MemoryId
+from runtime.domain.value_objects.ids import MemoryId, UserId
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import After, Limit, provided
 from runtime.infrastructure.web.requests import StrictRoute
@@ -25,9 +25,13 @@ router = APIRouter(
     prefix="/v1/memories", tags=["Memories"], route_class=StrictRoute, responses=PLATFORM_ERRORS
 )
 EXAMPLE: dict[str, Any] = {"text": "Prefers short answers.", "key": "style", "tags": ["habit"]}
-MAX_AGENT = 512
+MAX_AGENT = 128
+MAX_QUERY = 500
 HUNDRED_YEARS_S = 100 * 365 * 24 * 3_600
 
+OfUser = Annotated[
+    str | None, Query(max_length=128, description="Whose; only an admin may name others.")
+]
 Queries = Annotated[MemoryQueries, provided(lambda c: c.memory_queries())]
 Tag = Annotated[str, Field(min_length=1, max_length=MAX_TAG)]
 IfMatch = Annotated[
@@ -83,6 +87,12 @@ class MemoryCreate(MemoryPatch):
         default=None,
         max_length=MAX_AGENT,
         description="As in `model`: needed for the scope `agent`; with `shared`, this one only.",
+    )
+    user_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=128,
+        description="Whose it is; unset: the caller's. Only an admin may name others.",
     )
 
 
@@ -151,6 +161,7 @@ async def remember(
     one the same text is not stored twice. The scope `shared` is for editors."""
     command = Remember(
         caller=caller,
+        user=_user(body.user_id),
         scope=MemoryScope(body.scope),
         agent=body.agent,
         key=body.key,
@@ -169,19 +180,20 @@ async def list_memories(
     caller: Caller,
     queries: Queries,
     query: Annotated[
-        str | None, Query(max_length=MAX_TEXT, description="Words; what fits best comes first.")
+        str | None, Query(max_length=MAX_QUERY, description="Words; what fits best comes first.")
     ] = None,
     agent: Annotated[
         str | None, Query(max_length=MAX_AGENT, description="As in `model`: what it knows.")
     ] = None,
     scope: Annotated[MemoryScope | None, Query()] = None,
     tag: Annotated[str | None, Query(max_length=MAX_TAG)] = None,
+    user_id: OfUser = None,
     limit: Limit = 50,
     after: After = None,
 ) -> MemoryList:
     """What is known of you and what the project shares, newest first; an admin sees everybody's.
     With `query` the best `limit` of it, on one page."""
-    asked = MemoryQuestion(scope=scope, agent=agent, tag=tag)
+    asked = MemoryQuestion(user=_user(user_id), scope=scope, agent=agent, tag=tag)
     if query is None:
         page = await queries.page(caller, asked, limit=limit, after=after)
         return MemoryList(
@@ -201,9 +213,10 @@ async def forget_everything(
     caller: Caller,
     handle: Annotated[ForgetAllHandler, provided(lambda c: c.forget_all())],
     all: Annotated[Literal["true"], Query(description="To be sure.")],
+    user_id: OfUser = None,
 ) -> MemoriesGone:
     """Forget all that is known of you, by whatever agent. What you share stays."""
-    return MemoriesGone(deleted=await handle(ForgetAll(caller)))
+    return MemoriesGone(deleted=await handle(ForgetAll(caller, _user(user_id))))
 
 
 @router.get("/{id}")
@@ -233,6 +246,10 @@ async def forget(
     """Forget one."""
     await handle(Forget(caller, MemoryId(id)))
     return MemoryGone(id=id)
+
+
+def _user(id: str | None) -> UserId | None:
+    return None if id is None else UserId(id)
 
 
 def _shown(fact: Fact, response: Response) -> MemoryOut:

@@ -28,6 +28,18 @@ def _sane(at: datetime) -> datetime:
 Instant = Annotated[AwareDatetime, AfterValidator(_sane)]
 
 
+InputIn = (
+    Annotated[str, Field(min_length=1, max_length=MAX_INPUT)]
+    | Annotated[list[MessageIn], Field(min_length=1, max_length=MAX_MESSAGES)]
+)
+
+
+def messages_of(input: InputIn) -> list[Message]:
+    if isinstance(input, str):
+        return [Message(ChatRole.USER, input)]
+    return [message.message() for message in input]
+
+
 class StepOut(BaseModel):
     name: str
     status: str
@@ -245,10 +257,7 @@ class StartRunIn(ModelOptionsIn):
         description="A published agent: `support`, `support@v7`, `support@draft`, or an agent id. "
         "`agent` is taken for it too.",
     )
-    input: (
-        Annotated[str, Field(min_length=1, max_length=MAX_INPUT)]
-        | Annotated[list[MessageIn], Field(min_length=1, max_length=MAX_MESSAGES)]
-    ) = Field(description="What the user says, or messages as in a chat completion.")
+    input: InputIn = Field(description="What the user says, or messages as in a chat completion.")
     session_id: str | None = Field(
         default=None,
         validation_alias=AliasChoices("session_id", "session"),
@@ -276,7 +285,7 @@ class StartRunIn(ModelOptionsIn):
         return StartRun(
             caller=caller,
             model=self.model,
-            messages=self._messages(),
+            messages=messages_of(self.input),
             options=self.options(),
             session=self.session_id,
             metadata=self.metadata or {},
@@ -285,11 +294,6 @@ class StartRunIn(ModelOptionsIn):
             deadline=self.deadline,
             webhook=RunWebhook(url=hook.url, secret=hook.secret) if hook else None,
         )
-
-    def _messages(self) -> list[Message]:
-        if isinstance(self.input, str):
-            return [Message(ChatRole.USER, self.input)]
-        return [message.message() for message in self.input]
 
 
 class EventPageOut(BaseModel):

@@ -7,7 +7,6 @@ from pydantic import Field
 from runtime.templates.config import StrictConfig
 from runtime.templates.langgraph import SingleNodeTemplate
 from runtime.templates.langgraph.recall import RecallingConfig, recalled
-from runtime.templates.scope import current_run
 
 Tone = Literal["friendly", "professional", "concise", "empathetic"]
 
@@ -129,7 +128,7 @@ class ConversationTemplate(SingleNodeTemplate[ConversationConfig]):
         if self.config.greeting and not any(message.type == "ai" for message in talk):
             system += f"\n\nThis is your first answer; begin it with: {self.config.greeting}"
         if self.config.long_term_memory:
-            known = await recalled(self.memory(current_run().input), talk)
+            known = await recalled(self.memory(), talk)
             system = "\n\n".join(part for part in (system, known) if part)
         messages = self.conversation(talk, system=system, last=self.config.history_messages)
         return {"messages": [await self.model.ainvoke(messages)]}

@@ -125,7 +125,7 @@ class ReactTemplate(LangGraphTemplate[ReactConfig]):
     async def _ask(self, state: ReactState) -> dict[str, Any]:
         known = state["known"]
         if known is None:
-            known = await recalled(self.memory(current_run().input), state["messages"])
+            known = await recalled(self.memory(), state["messages"])
         system = "\n\n".join(part for part in (self.config.system_prompt, known) if part)
         messages = self.conversation(state["messages"], system=system)
         answer = await self._asked.ainvoke(messages)
