@@ -110,15 +110,15 @@ async def measured(adapter: Adapter, url: str) -> dict[str, float]:
 
 
 async def news(url: str, signals: RunSignals) -> float:
-    """From a commit on another engine to who listens on this one."""
+    """From the transaction of another engine to who listens on this one."""
     heard: asyncio.Queue[Signal] = asyncio.Queue()
     signals.subscribe(heard.put_nowait)
     other = create_engine(url)
     waits = []
     for _ in range(SINGLE):
+        at = time.perf_counter()
         async with other.begin() as connection:
             await notify(connection, [Signal("log", new_run_id())])
-        at = time.perf_counter()
         await heard.get()
         waits.append((time.perf_counter() - at) * 1e3)
     await other.dispose()
