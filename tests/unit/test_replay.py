@@ -117,7 +117,7 @@ async def test_calls_and_steps_are_told_once() -> None:
 
 async def test_a_run_without_checkpoints_says_only_what_is_new() -> None:
     before = log(BEGUN, TextDelta("I look. "), CALLED, PAID, TextDelta("It is "))
-    again = [
+    again: list[RunEvent] = [
         TextDelta("I look. "),
         CALLED,
         PAID,
