@@ -26,6 +26,7 @@ from runtime.infrastructure.repositories import (
     audit,
     checkpoints,
     completions,
+    durable_runs,
     feedback,
     idempotency,
     keys,
@@ -62,6 +63,7 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    durable_runs.durable_runs,
     schedules.schedules,
     schedules.schedule_ticks,
     tool_ledger.tool_calls,
@@ -74,8 +76,8 @@ TABLES = {
     webhooks.webhooks,
     webhook_deliveries.webhook_deliveries,
 }
-SUMS = {limits.usage_days}
-"""Of a project's many users."""
+SUMS = {limits.usage_days, durable_runs.workers}
+"""Of a project's many users, and the processes that serve all of them."""
 SHORT_LIVED = ("rate_windows", "rate_leases", "run_signals")
 """Of one kind of database alone."""
 

@@ -620,6 +620,11 @@ MATRIX = [
     Row("GET /v1/runs", "run's agent", EVERYBODY, query={"agent_id": "{id}"}, lists="owner admin"),
     Row("GET /v1/runs", "session", EVERYBODY, query={"session_id": "{id}"}, lists="owner admin"),
     Row("GET /v1/runs/{id}", "run", "404 404 200 404 200 404"),
+    Row("POST /v1/runs", "draft", "404 404 202 202 202 404", body=lambda id: responding(id)),
+    Row("GET /v1/runs/{id}", "run with steps", "404 404 200 404 200 404"),
+    Row(f"GET {RUN}/events", "run with steps", "404 404 200 404 200 404"),
+    Row(f"POST {RUN}/cancel", "run with steps", "404 404 200 404 200 404"),
+    Row(f"POST {RUN}/retry", "run with steps", "404 404 202 404 202 404"),
     Row(f"GET {RUN}/checkpoints", "run with steps", "404 404 200 404 200 404"),
     Row(
         f"POST {RUN}/fork",
