@@ -135,8 +135,9 @@ from runtime.infrastructure.repositories.limits import SqlLedger
 from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponsePruner
+from runtime.infrastructure.repositories.run_pruning import SqlRunPruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
-from runtime.infrastructure.repositories.schedules import SqlScheduleBook, SqlTickPruner
+from runtime.infrastructure.repositories.schedule_book import SqlScheduleBook, SqlTickPruner
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
@@ -202,6 +203,7 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
     days: list[tuple[Pruner, float]] = [
         (SqlCompletionPruner(engine), settings.completion_retention_days),
         (SqlResponsePruner(engine), settings.response_retention_days),
+        (SqlRunPruner(engine), settings.run_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
         (SqlCheckpointPruner(engine), settings.checkpoint_retention_days),
         (SqlDeliveryPruner(engine), settings.webhook_retention_days),
@@ -482,6 +484,7 @@ class Container(containers.DeclarativeContainer):
         uow=uow,
         desk=run_desk,
         store=checkpoints,
+        states=graph_states,
         ledger=tool_ledger,
         now=clock,
     )

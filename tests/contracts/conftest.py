@@ -39,7 +39,7 @@ from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponsePruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
-from runtime.infrastructure.repositories.schedules import SqlScheduleBook
+from runtime.infrastructure.repositories.schedule_book import SqlScheduleBook
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger

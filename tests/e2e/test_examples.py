@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[Served]:
-    folders = [tmp_path / "templates", EXAMPLES / "own_graph"]
+    folders = [tmp_path / "templates", EXAMPLES / "own_graph", EXAMPLES / "refunds"]
     async with serving(tmp_path, template_dirs=folders) as served:
         yield served
 
@@ -123,3 +123,14 @@ async def test_your_own_graph_runs_behind_custom_agent(runtime: Served) -> None:
     assert answer["choices"][0]["message"]["content"].count("[demo]") == 1
     steps = [step["name"] for step in answer["metadata"]["execution_steps"]]
     assert steps == ["classify", "answer"]
+
+
+async def test_a_refund_is_paid_once_a_person_has_halved_it(runtime: Served) -> None:
+    file = EXAMPLES / "refunds" / "agent.yaml"
+    await printed(runtime, BIN / "agent-runtime", "agents", "create", file, "--publish")
+
+    out = await printed(runtime, sys.executable, EXAMPLES / "approve.py")
+    asked, ended, paid = out.splitlines()
+    assert asked == "waiting for refund({'amount': 40, 'order': 'A-17'})"
+    assert ended == "completed"
+    assert paid.startswith("20 euros are on their way, as run_")

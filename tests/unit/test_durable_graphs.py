@@ -570,10 +570,7 @@ async def test_an_agent_of_one_node_begins_anew() -> None:
 async def notes_of(run: DurableTry) -> Any:
     template = run.instance()
     assert isinstance(template, LangGraphTemplate)
-    codec = template._codec
     newest = await run.checkpoints.find(run.input.run_id)
     assert newest is not None
-    state = codec.decode(newest.state)
-    version = state["channel_versions"]["notes"]
-    values = await run.checkpoints.values(run.input.run_id, "", [("notes", version)])
-    return codec.decode(values["notes", version])
+    state = template._codec.decode(newest.state)
+    return template._codec.decode(state["inline"]["notes"])

@@ -35,7 +35,8 @@ from runtime.templates.base import BaseAgentTemplate
 from runtime.templates.langgraph import LangGraphTemplate
 from runtime.templates.tools import MAX_OUTPUT, CurrentCall, call_tool, tool_call
 from tests.fakes import MemoryStore
-from tests.fakes_models import WHEN, ScriptedModels, ScriptedTools, asks, calls, made, says
+from tests.fakes_checkpoints import MemoryCheckpointStore
+from tests.fakes_models import WHEN, ScriptedModels, ScriptedTools, asks, calls, made
 from tests.fakes_tools import MemoryToolLedger
 
 RUN = RunId("run_1")
@@ -77,6 +78,7 @@ class Runs:
 
     def __post_init__(self) -> None:
         self.ledger = Flaky(self.store)
+        self.checkpoints = MemoryCheckpointStore(self.store)
 
     def next_attempt(self) -> AttemptCalls:
         self.attempt += 1
@@ -99,6 +101,7 @@ class Runs:
 
     async def run(self, agent: BaseAgentTemplate) -> None:
         self.events = []
+        agent.services = replace(agent.services, checkpoints=self.checkpoints)
         durable = Durability(self.attempt + 1, self.next_attempt(), decisions=self.decisions)
         input = replace(asks("Go"), run_id=RUN, durable=durable)
         await agent.run(input, self.emit)
@@ -465,28 +468,32 @@ def graph(charged: list[int], traits: ToolTraits = ToolTraits()) -> Graph:  # no
             raise Crash
         return f"charged {amount}"
 
+    kind: type[Graph]
     kind = type("Graph", (Graph,), {"tools": [charge], "own": {"charge": traits}})
-    models = ScriptedModels(*[calls(("charge", '{"amount": 5}')), says("ok")] * 3)
-    return made(kind, models)
+    wanted = calls(("charge", '{"amount": 5}'), ("charge", '{"amount": 100}'))
+    return made(kind, ScriptedModels(wanted))
 
 
 async def test_a_langchain_tool_is_called_once_over_all_attempts() -> None:
     runs, charged = Runs(), list[int]()
-    agent = graph(charged)
-    await runs.run(agent)
-    agent = graph(charged)
-    await runs.run(agent)
+    with pytest.raises(Crash):
+        await runs.run(graph(charged))
+    await runs.run(graph(charged))
 
-    assert charged == [5]
-    assert runs.results == [("call_0", "success", "charged 5")]
+    assert sorted(charged) == [5, 100]
+    assert sorted(runs.results) == [
+        ("call_0", "success", "charged 5"),
+        ("call_1", "error", "Crash: "),
+    ]
 
 
 async def test_a_langchain_tool_can_wait_for_a_person_too() -> None:
     runs, charged = Runs(), list[int]()
-    (request,) = await runs.asked(graph(charged, ASKING))
-    assert (request.tool, request.arguments) == ("charge", '{"amount":5}')
+    first, second = await runs.asked(graph(charged, ASKING))
+    assert (first.tool, first.arguments, charged) == ("charge", '{"amount":5}', [])
 
-    runs.decisions[request.key] = Decision("edit", arguments='{"amount":4}')
+    runs.decisions[first.key] = Decision("edit", arguments='{"amount":4}')
+    runs.decisions[second.key] = Decision("reject")
     await runs.run(graph(charged, ASKING))
     assert charged == [4]
 

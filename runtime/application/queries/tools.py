@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runtime.domain.services.tools import ToolService
+from runtime.domain.services.tools import ToolService, ToolTraits
 from runtime.domain.value_objects.chat import ToolSpec
 from runtime.domain.value_objects.identity import KeyScope, Principal
 
@@ -10,7 +10,8 @@ from runtime.domain.value_objects.identity import KeyScope, Principal
 class ToolQueries:
     tools: ToolService
 
-    def all(self, actor: Principal) -> Sequence[ToolSpec]:
+    def all(self, actor: Principal) -> Sequence[tuple[ToolSpec, ToolTraits]]:
         """What an agent of the actor's can be granted. Raises Forbidden."""
         actor.require_scope(KeyScope.AGENTS_READ)
-        return self.tools.specs(self.tools.names())
+        specs = self.tools.specs(self.tools.names())
+        return [(spec, self.tools.traits(spec.name)) for spec in specs]

@@ -15,9 +15,11 @@ from sqlalchemy import (
     LargeBinary,
     Row,
     Table,
+    and_,
     bindparam,
     delete,
     exists,
+    func,
     literal,
     or_,
     select,
@@ -175,7 +177,14 @@ class SqlCheckpointStore(CheckpointStore):
                 ends = (source, target, scope)
                 chosen = tuple_(_c.namespace, _c.id).in_(newest)
                 await _copy(connection, checkpoints, *ends, chosen, source_is="copy")
-                await _copy(connection, checkpoint_values, *ends)
+                # Versions grow, so the newest state is made of the last ones.
+                last = (
+                    select(_v.namespace, _v.channel, func.max(_v.version))
+                    .where(_v.run_id == source)
+                    .group_by(_v.namespace, _v.channel)
+                )
+                latest = tuple_(_v.namespace, _v.channel, _v.version).in_(last)
+                await _copy(connection, checkpoint_values, *ends, latest)
                 behind = tuple_(_w.namespace, _w.checkpoint_id).in_(newest)
                 await _copy(connection, checkpoint_writes, *ends, behind)
 
@@ -187,7 +196,11 @@ class SqlCheckpointStore(CheckpointStore):
                 done = await _copy(connection, checkpoints, *ends, chosen, source_is=fork.begins)
                 if not done:
                     raise CheckpointNotFound(fork.checkpoint_id)
-                await _copy(connection, checkpoint_values, *ends, _v.namespace == "")
+                if fork.versions:
+                    used = [(_short(channel), version) for channel, version in fork.versions]
+                    of_it = tuple_(_v.channel, _v.version).in_(used)
+                    there = and_(_v.namespace == "", of_it)
+                    await _copy(connection, checkpoint_values, *ends, there)
                 if writes:
                     await connection.execute(
                         checkpoint_writes.insert(),

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from runtime.application.queries.services import ServiceQueries, Services
 from runtime.application.queries.tools import ToolQueries
+from runtime.domain.services.tools import Approver, ToolTraits
 from runtime.domain.value_objects.chat import ToolSpec
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import provided
@@ -20,14 +21,22 @@ class ToolOut(BaseModel):
     name: str
     description: str
     parameters: dict[str, Any] = Field(description="JSON Schema of its arguments.")
+    read_only: bool
+    idempotent: bool = Field(description="A call may be repeated with the same idempotency key.")
+    needs_approval: Approver | None = Field(
+        description="Who agrees to each call; agents that have it run durably only."
+    )
 
     @classmethod
-    def of(cls, spec: ToolSpec) -> "ToolOut":
+    def of(cls, spec: ToolSpec, traits: ToolTraits) -> "ToolOut":
         return cls(
             tool_id=spec.name,
             name=spec.name,
             description=spec.description,
             parameters=dict(spec.parameters),
+            read_only=traits.read_only,
+            idempotent=traits.idempotent,
+            needs_approval=traits.approval,
         )
 
 
@@ -83,4 +92,5 @@ async def list_tools(
     caller: Caller, queries: Annotated[ToolQueries, provided(lambda c: c.tool_queries())]
 ) -> Envelope[Items[ToolOut]]:
     """What can be named in `tools` of an agent."""
-    return Envelope.around(Items(items=[ToolOut.of(spec) for spec in queries.all(caller)]))
+    found = [ToolOut.of(spec, traits) for spec, traits in queries.all(caller)]
+    return Envelope.around(Items(items=found))
