@@ -29,7 +29,7 @@ class Balancer:
 
     async def until_ready(self, count: int) -> None:
         async with asyncio.timeout(30):
-            while len(self.ready) < count:
+            while len(self.ready) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
