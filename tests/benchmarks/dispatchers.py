@@ -54,7 +54,7 @@ async def measured(adapter: Adapter, url: str) -> dict[str, float]:
         for each in (heart, signals):
             await each.start()
             opened.push_async_callback(each.stop)
-        settings = Settings(dispatcher=adapter)
+        settings = Settings.model_validate({"dispatcher": adapter})
         ground = Ground(SqlRunQueue(engine), signals, heart, worker)
         before_kb = memory_kb()
         dispatcher = run_dispatcher(settings, ground, make_url(url))
