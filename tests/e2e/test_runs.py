@@ -48,7 +48,10 @@ async def ended(served: Served, id: str) -> Json:
 
 
 async def streamed(
-    served: Served, id: str, headers: Json | None = None, **query: Any
+    served: Served,
+    id: str,
+    headers: Json | None = None,
+    **query: Any,  # noqa: ANN401
 ) -> list[Json]:
     """Its events, as (id, event, data) were sent."""
     found: list[Json] = []
