@@ -46,7 +46,7 @@ class Report(LangGraphTemplate[BaseModel]):
 
     async def _close(self, state: MessagesState) -> dict[str, Any]:
         said = [message.text for message in state["messages"]]
-        return {"messages": [AIMessage(f" | {said[-1]} of {len(said)}")]}
+        return {"messages": [AIMessage(f" | {said[1]} of {len(said)}")]}
 
 
 async def test_a_run_waits_and_goes_on(storage: Storage) -> None:
