@@ -17,12 +17,14 @@ import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
+from typing import Literal, get_args
 
 from sqlalchemy import make_url
 
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.repositories.durable import Ticket
-from runtime.domain.value_objects.ids import RunId, new_worker_id
+from runtime.domain.services.signals import RunSignals, Signal
+from runtime.domain.value_objects.ids import RunId, new_run_id, new_worker_id
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.dispatch import run_dispatcher
 from runtime.infrastructure.dispatch.ground import Ground
@@ -31,16 +33,18 @@ from runtime.infrastructure.liveness.heart import Heart
 from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.signals import run_signals
+from runtime.infrastructure.signals.payloads import notify
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.contracts.dispatching import an_order
 from tests.fakes import Published
 from tests.postgres import fresh_database
 
 RUNS, SINGLE, IDLE_S = 500, 40, 5.0
-ADAPTERS = ("database", "inline", "dbos")
+Adapter = Literal["database", "inline", "dbos"]
+ADAPTERS = get_args(Adapter)
 
 
-async def measured(adapter: str, url: str) -> dict[str, float]:
+async def measured(adapter: Adapter, url: str) -> dict[str, float]:
     async with AsyncExitStack() as opened:
         engine = create_engine(url)
         opened.push_async_callback(engine.dispose)
@@ -50,7 +54,7 @@ async def measured(adapter: str, url: str) -> dict[str, float]:
         for each in (heart, signals):
             await each.start()
             opened.push_async_callback(each.stop)
-        settings = Settings(dispatcher=adapter)
+        settings = Settings.model_validate({"dispatcher": adapter})
         ground = Ground(SqlRunQueue(engine), signals, heart, worker)
         before_kb = memory_kb()
         dispatcher = run_dispatcher(settings, ground, make_url(url))
@@ -101,7 +105,24 @@ async def measured(adapter: str, url: str) -> dict[str, float]:
             "pick_up_p50_ms": statistics.median(waits),
             "idle_cpu_percent": (time.process_time() - cpu) / IDLE_S * 100,
             "memory_mb": (memory_kb() - before_kb) / 1024,
+            "news_p50_ms": await news(url, signals),
         }
+
+
+async def news(url: str, signals: RunSignals) -> float:
+    """From the transaction of another engine to who listens on this one."""
+    heard: asyncio.Queue[Signal] = asyncio.Queue()
+    signals.subscribe(heard.put_nowait)
+    other = create_engine(url)
+    waits = []
+    for _ in range(SINGLE):
+        at = time.perf_counter()
+        async with other.begin() as connection:
+            await notify(connection, [Signal("log", new_run_id())])
+        await heard.get()
+        waits.append((time.perf_counter() - at) * 1e3)
+    await other.dispose()
+    return statistics.median(waits)
 
 
 def memory_kb() -> int:

@@ -42,7 +42,7 @@ from runtime.infrastructure.repositories.base import (
     metadata,
 )
 from runtime.infrastructure.repositories.cursors import Cursors, Position
-from runtime.infrastructure.repositories.durable_runs import durable_runs
+from runtime.infrastructure.repositories.durable_runs import OPEN, durable_runs
 from runtime.infrastructure.repositories.run_orders import order_json, order_of
 
 schedules = Table(
@@ -166,7 +166,7 @@ class SqlScheduleRepository(SqlRepository, ScheduleRepository):
         tick = select(_t.id).where(_t.id == durable_runs.c.id, _t.schedule_id == id)
         query = select(durable_runs.c.id).where(
             *self._visible(durable_runs),
-            text("durable_runs.status IN ('queued', 'running', 'waiting')"),
+            OPEN,
             tick.where(*self._visible(schedule_ticks)).exists(),
         )
         return (await self._execute(query.limit(1))).first() is not None
