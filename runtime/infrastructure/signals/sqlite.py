@@ -13,7 +13,7 @@ from runtime.infrastructure.signals.payloads import read, sender_of
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.025
+LOOK_EVERY_S = 0.02
 AWAY_S = 1.0
 _NEWEST = "SELECT coalesce(max(id), 0) FROM run_signals"
 _NEWER = "SELECT id, sender, payload FROM run_signals WHERE id > ? ORDER BY id"
