@@ -63,6 +63,7 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    durable_runs.durable_runs,
     schedules.schedules,
     schedules.schedule_ticks,
     tool_ledger.tool_calls,
@@ -74,7 +75,6 @@ TABLES = {
     approvals.approvals,
     webhooks.webhooks,
     webhook_deliveries.webhook_deliveries,
-    durable_runs.durable_runs,
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""
