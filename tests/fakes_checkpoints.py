@@ -106,7 +106,11 @@ class MemoryCheckpointStore(CheckpointStore, Pruner):
             self._scopes[target] = scope
             self.runs[target] = _Kept(
                 {(ns, each.id): replace(each, source="copy") for ns, each in newest.items()},
-                dict(kept.values),
+                {
+                    at: each
+                    for at, each in kept.values.items()
+                    if at[2] == max(v for ns, name, v in kept.values if (ns, name) == at[:2])
+                },
                 {at: each for at, each in kept.writes.items() if newest[at[0]].id == at[1]},
             )
 
@@ -118,7 +122,7 @@ class MemoryCheckpointStore(CheckpointStore, Pruner):
         self._scopes[fork.target] = fork.scope
         self.runs[fork.target] = _Kept(
             {place: replace(kept.checkpoints[place], source=fork.begins)},
-            {at: each for at, each in kept.values.items() if not at[0]},
+            {at: each for at, each in kept.values.items() if not at[0] and at[1:] in fork.versions},
             {("", each.checkpoint_id, each.task_id, each.position): each for each in writes},
         )
 

@@ -1,6 +1,5 @@
 """In-memory stand-ins for the store of facts."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -12,7 +11,7 @@ from runtime.domain.repositories.memories import FactFilter, FactRepository
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.value_objects.ids import MemoryId
 from runtime.domain.value_objects.pages import Page
-from runtime.domain.value_objects.words import asked_words, weights_of
+from runtime.domain.value_objects.words import asked_words, weights_of, worth_of
 from runtime.infrastructure.repositories.base import storable
 from runtime.infrastructure.repositories.memories import CURSORS, position
 
@@ -90,15 +89,17 @@ class MemoryFactRepository(FactRepository):
 
     async def search(self, query: str, where: FactFilter, *, limit: int) -> Sequence[FoundFact]:
         said = {fact.id: weights_of(fact.searched) for fact in self._seen()}
-        rarity = {
-            word: math.log1p(10_000 / number)
-            for word in asked_words(query)
-            if (number := sum(word in each for each in said.values()))
-        }
+        worth = worth_of(
+            {
+                word: number
+                for word in asked_words(query)
+                if (number := sum(word in each for each in said.values()))
+            }
+        )
         found = [
-            FoundFact(fact, sum(said[fact.id].get(word, 0) * rarity[word] for word in rarity))
+            FoundFact(fact, sum(said[fact.id].get(word, 0) * worth[word] for word in worth))
             for fact in self._matching(where)
-            if said[fact.id].keys() & rarity.keys()
+            if said[fact.id].keys() & worth.keys()
         ]
         found.sort(key=lambda each: (each.score, each.fact.updated_at, each.fact.id), reverse=True)
         return found[:limit]

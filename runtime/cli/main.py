@@ -72,12 +72,19 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="Instead of RUNTIME_PORT; 0 takes any free one.")
     ] = None,
+    role: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of RUNTIME_ROLE. api: leaves durable runs to other processes; worker: "
+            "carries them out, and serves health and metrics alone; all: both."
+        ),
+    ] = None,
 ) -> None:
     """Start the runtime. Prints its address on stdout when it is ready, and logs to stderr."""
     from runtime.cli import server
     from runtime.cli.options import settings
 
-    server.serve(settings(host=host, port=port))
+    server.serve(settings(host=host, port=port, role=role))
 
 
 @app.command()

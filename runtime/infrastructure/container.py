@@ -123,10 +123,8 @@ from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.attempt_log import SqlAttemptLog
-from runtime.infrastructure.repositories.checkpoints import (
-    SqlCheckpointPruner,
-    SqlCheckpointStore,
-)
+from runtime.infrastructure.repositories.checkpoint_pruning import SqlCheckpointPruner
+from runtime.infrastructure.repositories.checkpoints import SqlCheckpointStore
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
@@ -135,8 +133,9 @@ from runtime.infrastructure.repositories.limits import SqlLedger
 from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponsePruner
+from runtime.infrastructure.repositories.run_pruning import SqlRunPruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
-from runtime.infrastructure.repositories.schedules import SqlScheduleBook, SqlTickPruner
+from runtime.infrastructure.repositories.schedule_book import SqlScheduleBook, SqlTickPruner
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger
@@ -202,6 +201,7 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
     days: list[tuple[Pruner, float]] = [
         (SqlCompletionPruner(engine), settings.completion_retention_days),
         (SqlResponsePruner(engine), settings.response_retention_days),
+        (SqlRunPruner(engine), settings.run_retention_days),
         (SqlSessionHolds(engine), settings.session_retention_days),
         (SqlCheckpointPruner(engine), settings.checkpoint_retention_days),
         (SqlDeliveryPruner(engine), settings.webhook_retention_days),
@@ -482,6 +482,7 @@ class Container(containers.DeclarativeContainer):
         uow=uow,
         desk=run_desk,
         store=checkpoints,
+        states=graph_states,
         ledger=tool_ledger,
         now=clock,
     )

@@ -205,6 +205,8 @@ class Settings(BaseSettings):
     """How long a conversation is kept that nothing is added to; 0: for good."""
     completion_retention_days: float = Field(default=30, ge=0, le=36_500)
     """How long chat completions made with `store` are kept; 0: for good."""
+    run_retention_days: float = Field(default=90, ge=0, le=36_500)
+    """How long runs that have ended are kept, with their events; 0: for good."""
     response_retention_days: float = Field(default=30, ge=0, le=36_500)
     """How long responses are kept; 0: for good."""
     max_schedules_per_user: int = Field(default=100, ge=0, le=100_000)

@@ -10,6 +10,7 @@ import json
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -43,6 +44,7 @@ class Order:
     """As they came, over all connections: of the run, or of the response."""
     connections: int = 0
     ended: bool = False
+    took_s: float = 0.0
 
     def __str__(self) -> str:
         told = [event["type"] for event in self.events]
@@ -76,11 +78,13 @@ class Load:
         while not self.enough:
             order = self._next_order()
             self.orders.append(order)
+            since = monotonic()
             if order.agent == "errands" and self._chance.random() < 0.4:
                 await self._as_response(order)
             else:
                 await self._as_run(order)
             order.ended = True
+            order.took_s = monotonic() - since
 
     def _next_order(self) -> Order:
         id = f"e{self._seed}-{next(self._numbers)}"
@@ -183,10 +187,20 @@ class Load:
                 if line.startswith("id: "):
                     seq = int(line[4:])
                 elif line.startswith("data: "):
-                    order.events.append({**json.loads(line[6:]), "seq": seq})
+                    said = json.loads(line[6:])
+                    if "error" in said:
+                        self._broken_off(said["error"])
+                        return
+                    order.events.append({**said, "seq": seq})
                     patience -= 1
                 if not patience:
                     return
+
+    def _broken_off(self, error: Json) -> None:
+        """A stream says why it can't go on: no event of the run."""
+        self.counts[error["code"]] += 1
+        if error["code"] not in ("draining", "database_unavailable"):
+            self.violations[f"a stream broke off: {error}"] += 1
 
     async def _as_response(self, order: Order) -> None:
         while not (order.events and order.events[-1]["type"] in RESPONSE_ENDS):
@@ -220,6 +234,9 @@ class Load:
         patience = self._chance.choice((3, 20, 10_000, 10_000))
         async with stream:
             async for event in stream:
+                if event.type == "error":
+                    self._broken_off(event.model_dump())
+                    return
                 order.events.append(event.model_dump())
                 if event.type == "response.created":
                     order.response_id = event.response.id

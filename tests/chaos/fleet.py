@@ -58,6 +58,7 @@ class Replica:
 
     async def start(self, *, cold: bool) -> None:
         """Ready when it returns. `cold`: with a start of its own, imports and all."""
+        assert not self.alive, "it would be nobody's"
         theirs: int
         ours, theirs = os.pipe()
         try:

@@ -26,10 +26,8 @@ from runtime.domain.repositories.webhooks import DeliveryQueue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
-from runtime.infrastructure.repositories.checkpoints import (
-    SqlCheckpointPruner,
-    SqlCheckpointStore,
-)
+from runtime.infrastructure.repositories.checkpoint_pruning import SqlCheckpointPruner
+from runtime.infrastructure.repositories.checkpoints import SqlCheckpointStore
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.durable_runs import durable_runs
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
@@ -39,7 +37,7 @@ from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlResponsePruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
-from runtime.infrastructure.repositories.schedules import SqlScheduleBook
+from runtime.infrastructure.repositories.schedule_book import SqlScheduleBook
 from runtime.infrastructure.repositories.session_log import SqlSessionLog
 from runtime.infrastructure.repositories.sessions import SqlSessionHolds
 from runtime.infrastructure.repositories.tool_ledger import SqlToolLedger

@@ -12,6 +12,7 @@ from runtime.domain.repositories.checkpoints import (
     Fork,
     Progress,
     TaskWrite,
+    Version,
 )
 from runtime.domain.services.durability import AttemptLost
 from runtime.domain.value_objects.identity import Scope
@@ -24,6 +25,15 @@ RUN, OTHER = RunId("run_1"), RunId("run_2")
 ANNS = Scope(PROJECT, ANN)
 DEEP = "|".join(f"node:{number:036}" for number in range(20))
 """A graph in a graph in a graph…, and so a name that is too long for an index."""
+
+
+BOTH = [("messages", "1"), ("messages", "2")]
+
+
+def a_fork(id: str, *versions: Version) -> Fork:
+    return Fork(
+        source=RUN, checkpoint_id=id, target=OTHER, scope=ANNS, begins="turn", versions=versions
+    )
 
 
 def a_checkpoint(step: int = 0, *, id: str = "", namespace: str = "") -> Checkpoint:
@@ -170,7 +180,7 @@ async def test_a_history_is_read_in_parts(storage: Storage) -> None:
 async def test_a_copy_goes_on_from_the_newest_state(storage: Storage) -> None:
     progress = Progress(
         [a_checkpoint(0), a_checkpoint(1), a_checkpoint(0, namespace=DEEP)],
-        [a_value("1", b"one")],
+        [a_value("1", b"one"), a_value("2", b"two")],
         [a_write(0), a_write(0, step=1)],
     )
     await storage.goes_on(a_durable_run(RUN, attempt=1))
@@ -183,7 +193,7 @@ async def test_a_copy_goes_on_from_the_newest_state(storage: Storage) -> None:
     assert copied is not None
     assert copied.source == "copy"
     assert await storage.checkpoints.find(OTHER, DEEP) is not None
-    assert await storage.checkpoints.values(OTHER, "", [("messages", "1")])
+    assert await storage.checkpoints.values(OTHER, "", BOTH) == {("messages", "2"): b"two"}
     assert await storage.checkpoints.writes(OTHER, "", ["id-0", "id-1"]) == [a_write(0, step=1)]
 
 
@@ -194,17 +204,18 @@ async def test_a_copy_of_nothing_is_nothing(storage: Storage) -> None:
 
 
 async def test_a_fork_begins_at_its_checkpoint(storage: Storage) -> None:
-    progress = Progress([a_checkpoint(step) for step in range(3)], [a_value("1")], [a_write(0)])
+    values = [a_value("1"), a_value("2")]
+    progress = Progress([a_checkpoint(step) for step in range(3)], values, [a_write(0)])
     await storage.goes_on(a_durable_run(RUN, attempt=1))
     await storage.checkpoints.save(RUN, 1, progress)
 
     update = a_write(0, step=1, task="update")
-    await storage.checkpoints.fork(Fork(RUN, "id-1", OTHER, ANNS, "turn"), [update])
+    await storage.checkpoints.fork(a_fork("id-1", ("messages", "1")), [update])
 
     found = await storage.checkpoints.history(OTHER)
     assert [(each.step, each.source) for each in found] == [(1, "turn")]
     assert await storage.checkpoints.writes(OTHER, "", ["id-0", "id-1"]) == [update]
-    assert await storage.checkpoints.values(OTHER, "", [("messages", "1")])
+    assert await storage.checkpoints.values(OTHER, "", BOTH) == {("messages", "1"): b"\x00"}
 
 
 async def test_there_is_no_fork_from_where_nothing_is(storage: Storage) -> None:
@@ -212,7 +223,7 @@ async def test_there_is_no_fork_from_where_nothing_is(storage: Storage) -> None:
 
     for id in ("id-7", "inner"):
         with pytest.raises(CheckpointNotFound, match=id):
-            await storage.checkpoints.fork(Fork(RUN, id, OTHER, ANNS, "fork"))
+            await storage.checkpoints.fork(a_fork(id))
     assert await steps(storage, OTHER) == []
 
 

@@ -32,7 +32,7 @@ from runtime.domain.value_objects.ids import (
 )
 from runtime.domain.value_objects.schedules import Backfill, Cron, Every, Overlap
 from runtime.infrastructure.calendar import CronCalendar
-from runtime.infrastructure.repositories.schedules import SqlScheduleBook, SqlTickPruner
+from runtime.infrastructure.repositories.schedule_book import SqlScheduleBook, SqlTickPruner
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.contracts.conftest import Connect, Storage
 from tests.contracts.samples import (

@@ -17,12 +17,20 @@ class Balancer:
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.ready: list[str] = []
+        self.url = ""
 
     async def look(self) -> None:
         async with httpx.AsyncClient(timeout=1) as client:
             while True:
-                self.ready = [each for each in self._replicas() if await _is_ready(client, each)]
+                there = self._replicas()
+                found = [each for each in there if await self._is_ready(client, each)]
+                self.ready = found
                 await asyncio.sleep(LOOKS_EVERY_S)
+
+    async def until_ready(self, count: int) -> None:
+        async with asyncio.timeout(30):
+            while len(self.ready) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.ensure_future(self._carry(reader, writer))
@@ -45,17 +53,18 @@ class Balancer:
                 return await asyncio.open_connection(url.host, url.port)
         raise ConnectionError("nobody is ready")
 
+    async def _is_ready(self, client: httpx.AsyncClient, url: str) -> bool:
+        try:
+            return (await client.get(f"{url}/readyz")).is_success
+        except httpx.TimeoutException:
+            return url in self.ready  # Slow is not away.
+        except httpx.TransportError:
+            return False
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
-    try:
-        return (await client.get(f"{url}/readyz")).is_success
-    except httpx.TransportError:
-        return False
 
 
 async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,15 +76,15 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @asynccontextmanager
-async def balancing(replicas: Callable[[], Sequence[str]]) -> AsyncIterator[str]:
-    """The address in front of whoever is there now."""
+async def balancing(replicas: Callable[[], Sequence[str]]) -> AsyncIterator[Balancer]:
+    """In front of whoever is there now; somebody is ready."""
     balancer = Balancer(replicas)
     server = await asyncio.start_server(balancer.accept, "127.0.0.1", 0)
+    balancer.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     looking = asyncio.create_task(balancer.look())
     try:
-        while not balancer.ready:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await balancer.until_ready(1)
+        yield balancer
     finally:
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)

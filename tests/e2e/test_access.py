@@ -43,6 +43,7 @@ RUN_OF: dict[str, str] = {}
 """The run that waits for an approval."""
 ITEM_OF: dict[str, str] = {}
 """The item in a conversation."""
+CHECKPOINT_OF: dict[str, str] = {}
 DELIVERY_OF: dict[str, str] = {}
 """What a webhook was told."""
 numbers = count()
@@ -97,6 +98,8 @@ class World:
             "memory": self._memory,
             "webhook": self._webhook,
             "webhook that was told": self._told,
+            "run with steps": self._run_with_steps,
+            "cancelled run": self._cancelled_run,
             "shared memory": lambda: self._memory(scope="shared"),
         }
         made: str = await makers[kind]()
@@ -218,6 +221,23 @@ class World:
     async def _memory(self, **fields: str) -> str:
         body = {"text": f"Fact {next(numbers)}", **fields}
         return str((await self._as("owner", "POST", "/v1/memories", body))["id"])
+
+    async def _run_with_steps(self) -> str:
+        agent = await self._version("published", template_id="react-agent")
+        run = await self._as("owner", "POST", "/v1/runs", responding(agent["id"]))
+        path = f"/v1/runs/{run['id']}"
+        async with asyncio.timeout(10):
+            while run["status"] != "completed":
+                run = await self._as("owner", "GET", path)
+        steps = await self._as("owner", "GET", f"{path}/checkpoints")
+        CHECKPOINT_OF[run["id"]] = steps["data"][0]["id"]
+        return str(run["id"])
+
+    async def _cancelled_run(self) -> str:
+        later = responding("assistant", not_before="2190-01-01T00:00:00Z")
+        run = await self._as("owner", "POST", "/v1/runs", later)
+        await self._as("owner", "POST", f"/v1/runs/{run['id']}/cancel")
+        return str(run["id"])
 
     async def _schedule(self, **fields: object) -> str:
         body = scheduling("assistant", **fields)
@@ -359,6 +379,7 @@ PROVIDERS = "/v1/providers"
 PROVIDER = "/v1/providers/{id}"
 PROVIDER_MODELS = f"{PROVIDER}/models"
 PROVIDER_MODEL = f"{PROVIDER}/models/{{name}}"
+RUN = "/v1/runs/{id}"
 SCHEDULES = "/v1/schedules"
 SCHEDULE = "/v1/schedules/{id}"
 OWNS = "404 404 200 404 200 404"
@@ -637,6 +658,19 @@ MATRIX = [
     Row("GET /v1/runs", "run's agent", EVERYBODY, query={"agent_id": "{id}"}, lists="owner admin"),
     Row("GET /v1/runs", "session", EVERYBODY, query={"session_id": "{id}"}, lists="owner admin"),
     Row("GET /v1/runs/{id}", "run", "404 404 200 404 200 404"),
+    Row("POST /v1/runs", "draft", "404 404 202 202 202 404", body=lambda id: responding(id)),
+    Row("GET /v1/runs/{id}", "run with steps", "404 404 200 404 200 404"),
+    Row(f"GET {RUN}/events", "run with steps", "404 404 200 404 200 404"),
+    Row(f"POST {RUN}/cancel", "run with steps", "404 404 200 404 200 404"),
+    Row(f"POST {RUN}/retry", "run with steps", "404 404 202 404 202 404"),
+    Row(f"GET {RUN}/checkpoints", "run with steps", "404 404 200 404 200 404"),
+    Row(
+        f"POST {RUN}/fork",
+        "run with steps",
+        "404 404 202 404 202 404",
+        body=lambda id: {"checkpoint_id": CHECKPOINT_OF.get(id, "none")},
+    ),
+    Row(f"POST {RUN}/resume", "cancelled run", "404 404 202 404 202 404"),
     Row("GET /v1/runs/{id}/tool_calls", "waiting run", "404 404 200 404 200 404"),
     Row("GET /v1/runs/{id}/approvals", "waiting run", "404 404 200 404 200 404"),
     Row("GET /v1/runs/{id}/approvals", "run for review", "404 404 200 200 200 404"),

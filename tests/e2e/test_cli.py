@@ -140,6 +140,7 @@ def test_it_says_its_version_and_lists_its_commands(shell: Shell) -> None:
         "db",
         "providers",
         "schedules",
+        "webhooks",
     }
     assert commands <= set(shell.done("--help").out.split())
 
@@ -558,35 +559,45 @@ def test_what_is_remembered_is_found_and_forgotten(runtime: Shell) -> None:
     assert "not found" in runtime.refused("memories", "forget", "mem_0")
 
 
+# webhooks
+
+
+def test_a_webhook_is_made_tried_and_deleted(runtime: Shell) -> None:
+    assert "No webhook" in runtime.done("webhooks", "list").out
+    create = ("webhooks", "create", "http://localhost:9999/", "--event", "run.failed")
+    made = runtime.done(*create)
+    assert made.out.startswith("whsec_")
+    id = made.err.split()[0]
+    assert "run.failed" in runtime.done("webhooks", "list").out
+
+    trial = runtime.run("webhooks", "test", id, "--json")
+    assert (trial.code, trial.json["delivered"]) == (1, False)
+    assert "does not call 'localhost'" in trial.json["error"]
+    assert "No delivery" in runtime.done("webhooks", "deliveries", id, "--status", "dead").out
+    assert "Delivery 'whd_1' does not exist" in runtime.refused("webhooks", "retry", id, "whd_1")
+    runtime.done("webhooks", "delete", id, typed="y\n")
+    assert runtime.done("webhooks", "list", "--json").json == []
+
+
 # schedules
 
 
-def test_a_schedule_is_made_shown_run_paused_and_deleted(runtime: Shell) -> None:
+def test_a_schedule_is_made_run_paused_and_deleted(runtime: Shell) -> None:
     create = ("schedules", "create", "assistant", "Sum up the day.", "--name", "digest")
     assert "Say when" in runtime.refused(*create, code=2)
     assert "in its minute" in runtime.refused(*create, "--cron", "61 * * * *")
     when = ("--cron", "0 7 * * mon-fri", "--timezone", "Europe/Berlin")
     made = runtime.done(*create, *when, "--overlap", "skip", "--json").json
-    id = made["id"]
     assert (made["overlap"], len(made["next_ticks"])) == ("skip", 5)
-    assert "0 7 * * mon-fri Europe/Berlin" in runtime.done("schedules", "list").out
-    assert "Sum up the day." in runtime.done("schedules", "show", id).out
-    assert "No tick yet" in runtime.done("schedules", "runs", id).out
 
-    run = runtime.done("schedules", "run", id).out.strip()
-    assert run in runtime.done("schedules", "runs", id).out
-    assert runtime.done("schedules", "pause", id, "--json").json["enabled"] is False
+    run = runtime.done("schedules", "run", made["id"]).out.strip()
+    assert run in runtime.done("schedules", "runs", made["id"]).out
+    assert "paused" not in runtime.done("schedules", "list").out
+    runtime.done("schedules", "pause", made["id"])
     assert "paused" in runtime.done("schedules", "list").out
-    assert runtime.done("schedules", "resume", id, "--json").json["enabled"] is True
-    runtime.done("schedules", "delete", id, typed="y\n")
-    assert "does not exist" in runtime.refused("schedules", "show", id)
-    runtime.done("schedules", "delete", *_hourly(runtime), "--yes")
-    assert "No schedule" in runtime.done("schedules", "list").out
-
-
-def _hourly(runtime: Shell) -> tuple[str]:
-    made = runtime.done("schedules", "create", "assistant", "Hi", "--every-s", "3600", "--json")
-    return (made.json["id"],)
+    assert runtime.done("schedules", "resume", made["id"], "--json").json["enabled"] is True
+    runtime.done("schedules", "delete", made["id"], typed="y\n")
+    assert "does not exist" in runtime.refused("schedules", "show", made["id"])
 
 
 # providers

@@ -27,14 +27,14 @@ ENDED = ("completed", "failed", "cancelled")
 class Callers:
     """Whatever callers do, at a steady rate, on connections of their own."""
 
-    url: str
     http: httpx.AsyncClient
     answered: Counter[str] = field(default_factory=Counter)
     failed: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
 
     async def call_until(self, done: asyncio.Event) -> None:
-        kinds = cycle((self.look, self.ask, self.stream, self.ask, self.order))
+        most = (self.look, self.ask, self.stream, self.ask, self.look) * 4
+        kinds = cycle((*most[1:], self.order))
         since = monotonic()
         async with asyncio.TaskGroup() as group:
             number = 0
@@ -101,20 +101,21 @@ async def test_a_rolling_restart_under_load_fails_no_request(replicas: Fleet) ->
     limits = httpx.Limits(max_keepalive_connections=0)
     done = asyncio.Event()
     async with (
-        balancing(replicas.urls) as url,
-        httpx.AsyncClient(base_url=url, timeout=20, limits=limits) as http,
+        balancing(replicas.urls) as balancer,
+        httpx.AsyncClient(base_url=balancer.url, timeout=20, limits=limits) as http,
     ):
-        callers = Callers(url, http)
+        callers = Callers(http)
         calling = asyncio.create_task(callers.call_until(done))
         for replica in replicas.replicas:
             assert await replica.term(20) == 0, replica.last_lines()
             await replica.start(cold=True)
-            await asyncio.sleep(0.5)
+            await balancer.until_ready(2)
         done.set()
         await calling
 
         assert not callers.failed
-        assert min(callers.answered.values()) > PER_SECOND / 2
+        assert set(callers.answered) == {"look", "ask", "stream", "order"}
+        assert callers.answered.total() > 4 * PER_SECOND
         for run in callers.runs:
             assert await _ended(http, run) == "completed"
 

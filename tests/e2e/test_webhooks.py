@@ -12,10 +12,12 @@ from sqlalchemy import select
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
+from runtime.domain.value_objects.webhooks import EventType
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.repositories.base import metadata
 from runtime.infrastructure.repositories.secrets import Rotated, rotate
 from runtime.infrastructure.secrets import SecretBox
+from runtime.infrastructure.web.routes.webhook_messages import AgentMessage, RunMessage
 from runtime.infrastructure.webhooks import EgressWebhookSender
 from tests.e2e.receiver import Received, Receiver, never, receiving
 from tests.e2e.server import Json, Served, serving
@@ -100,6 +102,22 @@ async def test_an_agents_way_is_told_signed_as_the_standard_has_it(
     )
     assert {each["id"] for each in every["data"]} == {each.id for each in received}
     assert {each["last_status_code"] for each in every["data"]} == {204}
+
+
+async def test_the_document_says_what_is_sent(runtime: Served, receiver: Receiver) -> None:
+    described = (await runtime.get("/openapi.json"))["webhooks"]
+    assert described.keys() == set(EventType)
+
+    await listen(runtime, receiver, events=["*"], include_output=True)
+    await runtime.post("/v1/runs", {"model": "assistant", "input": "Hi"}, status=202)
+    await runtime.publish(name="Bot", template_id="langgraph-simple-test")
+    kinds = set()
+    for each in await receiver.until(3):
+        message = said(each)
+        model = RunMessage if message["type"].startswith("run") else AgentMessage
+        assert model.model_validate(message).data.model_fields_set == set(message["data"])
+        kinds.add(model)
+    assert len(kinds) == 2
 
 
 async def test_a_refused_change_of_an_agent_is_told_to_nobody(

@@ -153,7 +153,7 @@ async def test_what_a_step_said_is_on_record_before_the_step_counts_as_done() ->
 
 async def test_an_attempt_that_lost_the_run_leaves_nothing() -> None:
     async def lost() -> str:
-        run.take_away()
+        await run.take_away()
         return "b"
 
     run = DurableTry(noting(b=lost))
@@ -570,10 +570,7 @@ async def test_an_agent_of_one_node_begins_anew() -> None:
 async def notes_of(run: DurableTry) -> Any:
     template = run.instance()
     assert isinstance(template, LangGraphTemplate)
-    codec = template._codec
     newest = await run.checkpoints.find(run.input.run_id)
     assert newest is not None
-    state = codec.decode(newest.state)
-    version = state["channel_versions"]["notes"]
-    values = await run.checkpoints.values(run.input.run_id, "", [("notes", version)])
-    return codec.decode(values["notes", version])
+    state = template._codec.decode(newest.state)
+    return template._codec.decode(state["inline"]["notes"])

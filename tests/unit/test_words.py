@@ -1,6 +1,12 @@
 """What a text is found by."""
 
-from runtime.domain.value_objects.words import MAX_WORD, MOST_ASKED, asked_words, weights_of
+from runtime.domain.value_objects.words import (
+    MAX_WORD,
+    MOST_ASKED,
+    asked_words,
+    weights_of,
+    worth_of,
+)
 
 
 def test_case_width_and_punctuation_make_no_difference() -> None:
@@ -27,6 +33,15 @@ def test_a_word_says_more_in_a_short_text_and_when_repeated() -> None:
     often = weights_of("tea tea tea")["tea"]
 
     assert lost < alone < often
+
+
+def test_rarer_words_count_more_and_the_commonest_not_at_all_beside_them() -> None:
+    worth = worth_of({"walnut": 1, "order": 50, "the": 5_000})
+
+    assert worth["walnut"] > worth["order"] > 0
+    assert "the" not in worth
+    assert worth_of({"the": 5_000}).keys() == {"the"}
+    assert worth_of({}) == {}
 
 
 def test_there_are_no_more_words_than_a_statement_takes() -> None:

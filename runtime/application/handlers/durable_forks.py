@@ -27,6 +27,7 @@ class ResumeRunHandler:
     uow: UnitOfWorkFactory
     desk: Desk
     store: CheckpointStore
+    states: GraphStates
     ledger: ToolLedger
     now: Callable[[], datetime]
 
@@ -42,7 +43,9 @@ class ResumeRunHandler:
         if run.status is RunStatus.COMPLETED:
             raise RunHasCompleted(run.id)
         resumed = again(run, command.actor, self.now(), "resume")
-        await self.store.copy(run.id, resumed.id, resumed.scope)
+        newest = await self.store.find(run.id)
+        if newest and self.states.stands_alone(newest):
+            await self.store.copy(run.id, resumed.id, resumed.scope)
         await self.ledger.copy(run.id, resumed.id)
         return await self.desk.submit(resumed)
 
@@ -68,6 +71,11 @@ class ForkRunHandler:
         checkpoint = await self.store.find(run.id, "", command.checkpoint_id)
         if checkpoint is None:
             raise CheckpointNotFound(command.checkpoint_id)
+        if not self.states.stands_alone(checkpoint):
+            raise InvalidValue(
+                "The checkpoint holds what changed since an earlier one; fork that.",
+                param="checkpoint_id",
+            )
         writes = self.states.update(checkpoint, command.values or {})
         forked = self._forked(run, command)
         fork = Fork(
@@ -76,6 +84,7 @@ class ForkRunHandler:
             target=forked.id,
             scope=forked.scope,
             begins="turn" if command.messages else "fork",
+            versions=self.states.versions(checkpoint),
         )
         await self.store.fork(fork, writes)
         return await self.desk.submit(forked)

@@ -8,6 +8,9 @@ from typing import Literal, Protocol
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import RunId
 
+Version = tuple[str, str]
+"""A channel's name, and the version of its value."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
@@ -56,11 +59,7 @@ class Progress:
     writes: list[TaskWrite] = field(default_factory=list)
 
 
-Version = tuple[str, str]
-"""A channel's name, and the version of its value."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fork:
     source: RunId
     checkpoint_id: str
@@ -69,6 +68,8 @@ class Fork:
     """Of whom the new run is."""
     begins: Literal["fork", "turn"]
     """fork: go on from the checkpoint. turn: the run's input begins a new turn on its state."""
+    versions: Sequence[Version]
+    """The values of the checkpoint that are kept by themselves."""
 
 
 class CheckpointStore(Protocol):

@@ -105,10 +105,6 @@ class Durability:
     """Set to False by an instance that goes on from a checkpoint, before it emits anything."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     """By `ApprovalRequest.key`."""
-    fork: str | None = None
-    """The checkpoint to begin at, which is already among the run's own."""
-    edits: bool = False
-    """The input is not to be ignored although there is a checkpoint: a fork with changed input."""
     stopping: bool = False
     """The runtime drains: stop at the next step's boundary by raising HandedOver."""
     on_stop: Callable[[], None] | None = None

@@ -43,6 +43,9 @@ class SeenCheckpoint:
 class GraphStates(Protocol):
     """Raises StateUnreadable."""
 
+    def stands_alone(self, checkpoint: Checkpoint) -> bool:
+        """Whether it is the whole state, and not partly what changed since an earlier one."""
+
     def versions(self, checkpoint: Checkpoint) -> Sequence[Version]:
         """The values of the state that are kept by themselves."""
 

@@ -1,5 +1,6 @@
 """What a text is found by: the same words at writing and at asking, whatever the database."""
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -10,6 +11,8 @@ MAX_WORD = 64
 MOST_WORDS = 2_000
 """Different ones that a text is found by."""
 MOST_ASKED = 32
+MOST_LOOKED_AT = 2_000
+"""Places of words that a search goes through; more only for a question of one common word."""
 
 _RUN = re.compile(r"\w+")
 # Scripts written without spaces: Kana, Han with its extensions, Hangul.
@@ -20,6 +23,7 @@ _UNSPACED = re.compile(
 _SATURATION = 1.2
 _LENGTH_PART = 0.75
 _USUAL_LENGTH = 40
+_USUAL_NUMBER = 10_000
 
 
 def weights_of(text: str) -> Mapping[str, float]:
@@ -36,6 +40,19 @@ def weights_of(text: str) -> Mapping[str, float]:
 def asked_words(query: str) -> list[str]:
     """The words of a question, each once."""
     return list(dict.fromkeys(_words(query, stored=False)))[:MOST_ASKED]
+
+
+def worth_of(numbers: Mapping[str, int]) -> Mapping[str, float]:
+    """How much each word of a question counts that is found in so many texts: the rarer the more.
+    The commonest, which tell little, are left out where the others lead to enough texts."""
+    worth: dict[str, float] = {}
+    looked_at = 0
+    for word, number in sorted(numbers.items(), key=lambda each: (each[1], each[0])):
+        looked_at += number
+        if worth and looked_at > MOST_LOOKED_AT:
+            break
+        worth[word] = math.log1p(_USUAL_NUMBER / number)
+    return worth
 
 
 def _words(text: str, *, stored: bool) -> Iterator[str]:

@@ -12,6 +12,11 @@ def run_dispatcher(settings: Settings, ground: Ground, url: URL) -> RunDispatche
     most = settings.max_durable_runs
     share = Share(settings.max_durable_runs_per_user, settings.max_durable_runs_per_agent)
     if settings.dispatcher == "inline":
+        if settings.role == "api":
+            raise InvalidValue(
+                "The dispatcher 'inline' begins runs where they are ordered: it "
+                "goes with RUNTIME_ROLE=all alone."
+            )
         from runtime.infrastructure.dispatch.inline import InlineDispatcher
 
         return InlineDispatcher(ground, most, share)

@@ -48,7 +48,7 @@ class InlineDispatcher(RunDispatcher):
         self._task = asyncio.create_task(self._work(), name="run-dispatcher")
 
     async def dispatch(self, run: DurableRun | Ticket) -> None:
-        if run.id in self._known:
+        if self._begin is None or run.id in self._known:
             return
         priority = run.priority if isinstance(run, DurableRun) else 0
         self._known.add(run.id)

@@ -12,7 +12,7 @@ from runtime.domain.repositories.durable import WorkerBeats
 from runtime.domain.value_objects.ids import WorkerId
 from runtime.infrastructure.liveness.processes import has_ended, machine, this_process
 
-BUSY_S = 0.5
+BUSY_S = 1.5
 _GIVE_UP_S = 2
 _BEAT = (
     "INSERT INTO workers (id, beat_at, process) VALUES ({mark}, {clock}, {mark}) "

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Row,
     Select,
     Table,
+    TextClause,
     Update,
     and_,
     delete,
@@ -54,6 +55,9 @@ from runtime.infrastructure.repositories.run_orders import order_json, order_of
 from runtime.infrastructure.signals.payloads import notify
 
 GOING_ON = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
+OPEN = text("durable_runs.status IN ('queued', 'running', 'waiting')")
+"""Goes with every question about runs that have not ended: SQLite takes a partial index only where
+it finds the index's own words."""
 _GOING_ON_SQL = text("status IN ('queued', 'running', 'waiting')")
 _CLAIM_LOCK = 0x72756E71
 """Claims of all processes are made one after the other: shares are kept exactly."""
@@ -123,6 +127,7 @@ class SqlDurableRunRepository(SqlRepository, DurableRunRepository):
 
     async def queued(self) -> int:
         query = select(func.count()).where(
+            OPEN,
             _c.status == RunStatus.QUEUED,
             _c.project_id == self._project,
             _c.owner_id == self._scope.user_id,
@@ -219,14 +224,16 @@ class SqlRunQueue(RunQueue):
         return await self._tickets(query)
 
     async def held(self, worker: WorkerId) -> Sequence[Ticket]:
-        query = select(*_TICKET).where(_c.status == RunStatus.RUNNING, _c.worker == worker)
+        query = select(*_TICKET).where(OPEN, _c.status == RunStatus.RUNNING, _c.worker == worker)
         return await self._tickets(query)
 
     async def abandoned(self, silent_s: float, *, limit: int) -> Sequence[Ticket]:
         now = _clock(self._engine.dialect.name)
         query = select(*_TICKET).outerjoin(workers, workers.c.id == _c.worker)
         silent = or_(workers.c.id.is_(None), workers.c.beat_at < now - silent_s)
-        return await self._tickets(query.where(_c.status == RunStatus.RUNNING, silent).limit(limit))
+        return await self._tickets(
+            query.where(OPEN, _c.status == RunStatus.RUNNING, silent).limit(limit)
+        )
 
     async def give_back(self, ticket: Ticket) -> bool:
         statement = update(durable_runs).where(
@@ -239,10 +246,12 @@ class SqlRunQueue(RunQueue):
                 done = await connection.execute(
                     statement.values(status=RunStatus.QUEUED, worker=None)
                 )
+                if done.rowcount == 1:
+                    await notify(connection, [Signal("queue", ticket.id)])
                 return done.rowcount == 1
 
     async def expired(self, at: datetime, *, limit: int) -> Sequence[Ticket]:
-        query = select(*_TICKET).where(_c.status.in_(GOING_ON), _c.deadline < at).limit(limit)
+        query = select(*_TICKET).where(OPEN, _c.deadline < at).limit(limit)
         return await self._tickets(query)
 
     async def going_on(self, attempts: Mapping[RunId, int]) -> set[RunId]:
@@ -256,7 +265,7 @@ class SqlRunQueue(RunQueue):
 
     async def forget_workers(self, silent_s: float) -> None:
         now = _clock(self._engine.dialect.name)
-        busy = select(_c.worker).where(_c.status == RunStatus.RUNNING, _c.worker.is_not(None))
+        busy = select(_c.worker).where(OPEN, _c.status == RunStatus.RUNNING, _c.worker.is_not(None))
         gone = delete(workers).where(workers.c.beat_at < now - silent_s, workers.c.id.not_in(busy))
         with refusals():
             async with self._engine.begin() as connection:
@@ -312,7 +321,7 @@ async def _next(connection: AsyncConnection, room: int, share: Share) -> Sequenc
 
 async def _room(connection: AsyncConnection, share: Share) -> _Room:
     room = _Room(share)
-    query = select(*_TICKET).where(_c.status == RunStatus.RUNNING)
+    query = select(*_TICKET).where(OPEN, _c.status == RunStatus.RUNNING)
     for row in await connection.execute(query):
         room.add(_ticket(row))
     return room
@@ -370,7 +379,8 @@ async def take_writer(connection: AsyncConnection) -> None:
     await connection.execute(delete(workers).where(workers.c.id == ""))
 
 
-def _due(at: datetime) -> Iterator[ColumnElement[bool]]:
+def _due(at: datetime) -> Iterator[ColumnElement[bool] | TextClause]:
+    yield OPEN
     yield _c.status == RunStatus.QUEUED
     yield or_(_c.not_before.is_(None), _c.not_before <= at)
     yield or_(_c.deadline.is_(None), _c.deadline > at)

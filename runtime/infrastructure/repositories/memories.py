@@ -1,5 +1,4 @@
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -34,7 +33,7 @@ from runtime.domain.repositories.memories import FactFilter, FactRepository
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.value_objects.ids import LineId, MemoryId, ProjectId, RunId, UserId
 from runtime.domain.value_objects.pages import Page
-from runtime.domain.value_objects.words import asked_words, weights_of
+from runtime.domain.value_objects.words import asked_words, weights_of, worth_of
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import (
     Json,
@@ -87,8 +86,6 @@ CURSORS = Cursors("memories")
 _EVERYBODY = ""
 _COLUMNS = memories.c
 _KEPT = ("id", "project_id", "owner_id", "scope", "line_id", "namespace", "created_at")
-_USUAL_NUMBER = 10_000
-"""Of facts among which a word is rare or not."""
 _AT_ONCE = 500
 
 
@@ -160,7 +157,7 @@ class SqlFactRepository(SqlRepository, FactRepository):
         words = asked_words(query)
         if not words:
             return []
-        scores = self._scores(await self._rarity(words))
+        scores = self._scores(await self._worth(words))
         joined = (
             select(memories, scores.c.score)
             .join(scores, scores.c.memory_id == _COLUMNS.id)
@@ -180,17 +177,17 @@ class SqlFactRepository(SqlRepository, FactRepository):
         row = (await self._execute(query)).first()
         return None if row is None else _to_fact(row)
 
-    async def _rarity(self, words: Sequence[str]) -> Mapping[str, float]:
+    async def _worth(self, words: Sequence[str]) -> Mapping[str, float]:
         columns = memory_words.c
         query = select(columns.word, func.count().label("number")).where(*self._said(words))
         rows = await self._execute(query.group_by(columns.word))
-        return {row.word: math.log1p(_USUAL_NUMBER / row.number) for row in rows}
+        return worth_of({row.word: row.number for row in rows})
 
-    def _scores(self, rarity: Mapping[str, float]) -> Subquery:
+    def _scores(self, worth: Mapping[str, float]) -> Subquery:
         columns = memory_words.c
-        worth = case(rarity, value=columns.word, else_=0.0) if rarity else 0.0
-        score = func.sum(columns.weight * worth, type_=Double).label("score")
-        query = select(columns.memory_id, score).where(*self._said(list(rarity)))
+        each = case(worth, value=columns.word, else_=0.0) if worth else 0.0
+        score = func.sum(columns.weight * each, type_=Double).label("score")
+        query = select(columns.memory_id, score).where(*self._said(list(worth)))
         return query.group_by(columns.memory_id).subquery()
 
     def _said(self, words: Sequence[str]) -> Iterator[ColumnElement[bool]]:

@@ -40,7 +40,7 @@ from runtime.infrastructure.repositories.base import (
 )
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.durable_runs import (
-    GOING_ON,
+    OPEN,
     durable_runs,
     to_durable_run,
 )
@@ -102,7 +102,7 @@ class SqlRunRepository(SqlRepository, RunRepository):
             found += [_to_run(row) for row in await self._execute(query)]
         if where.status is None or not where.status.final:
             query = self._newest(durable_runs, durable_runs.c.created_at, where, behind, limit)
-            query = query.where(durable_runs.c.status.in_(GOING_ON))
+            query = query.where(OPEN)
             found += [to_durable_run(row) for row in await self._execute(query)]
         found.sort(key=run_position, reverse=True)
         return _CURSORS.page(found[: limit + 1], limit, run_position)

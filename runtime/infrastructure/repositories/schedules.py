@@ -1,8 +1,7 @@
 """Schedules and what became of their ticks."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -21,23 +20,18 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.entities.durable import RunProblem
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.entities.schedules import Schedule, ScheduleTick, TickStatus, TickView
 from runtime.domain.errors import ConcurrentChange, ScheduleNotFound, TooManySchedules
-from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.schedules import (
-    Due,
-    ScheduleBook,
     ScheduleFilter,
     ScheduleRepository,
 )
 from runtime.domain.value_objects.ids import ProjectId, RunId, ScheduleId, UserId
 from runtime.domain.value_objects.pages import Page
 from runtime.domain.value_objects.schedules import Backfill, Cron, Every, Overlap, Trigger
-from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import (
     Json,
     Key,
@@ -48,7 +42,7 @@ from runtime.infrastructure.repositories.base import (
     metadata,
 )
 from runtime.infrastructure.repositories.cursors import Cursors, Position
-from runtime.infrastructure.repositories.durable_runs import durable_runs
+from runtime.infrastructure.repositories.durable_runs import OPEN, durable_runs
 from runtime.infrastructure.repositories.run_orders import order_json, order_of
 
 schedules = Table(
@@ -103,7 +97,6 @@ schedule_ticks = Table(
     Index(None, "decided_at"),
 )
 CURSORS = Cursors("schedules")
-_AT_ONCE = 1_000
 _c, _t = schedules.c, schedule_ticks.c
 
 
@@ -127,7 +120,7 @@ class SqlScheduleRepository(SqlRepository, ScheduleRepository):
         row = (await self._execute(query)).first()
         if row is None:
             raise ScheduleNotFound(id)
-        return _to_schedule(row)
+        return to_schedule(row)
 
     async def save(self, seen: Schedule, became: Schedule) -> Schedule:
         revision = seen.revision + 1
@@ -155,7 +148,7 @@ class SqlScheduleRepository(SqlRepository, ScheduleRepository):
         if after is not None:
             query = query.where(tuple_(_c.created_at, _c.id) < CURSORS.read(after))
         query = query.order_by(_c.created_at.desc(), _c.id.desc()).limit(limit + 1)
-        found = [_to_schedule(row) for row in await self._execute(query)]
+        found = [to_schedule(row) for row in await self._execute(query)]
         return CURSORS.page(found, limit, position)
 
     async def advance(self, seen: Schedule, became: Schedule) -> bool:
@@ -173,7 +166,7 @@ class SqlScheduleRepository(SqlRepository, ScheduleRepository):
         tick = select(_t.id).where(_t.id == durable_runs.c.id, _t.schedule_id == id)
         query = select(durable_runs.c.id).where(
             *self._visible(durable_runs),
-            text("durable_runs.status IN ('queued', 'running', 'waiting')"),
+            OPEN,
             tick.where(*self._visible(schedule_ticks)).exists(),
         )
         return (await self._execute(query.limit(1))).first() is not None
@@ -200,59 +193,6 @@ class SqlScheduleRepository(SqlRepository, ScheduleRepository):
         """Raises ScheduleNotFound, ConcurrentChange."""
         await self.get(schedule.id)
         raise ConcurrentChange(f"Schedule '{schedule.id}'")
-
-
-class SqlScheduleBook(ScheduleBook):
-    def __init__(self, engine: AsyncEngine, clock: Callable[[], datetime] | None = None) -> None:
-        """`clock`: instead of PostgreSQL's own, or of this machine's where the database is a file
-        on it."""
-        self._engine = engine
-        self._clock = clock
-
-    async def now(self) -> datetime:
-        local = self._local()
-        if local is not None:
-            return local
-        with refusals():
-            async with self._engine.connect() as connection:
-                found: datetime = (
-                    await connection.execute(select(func.clock_timestamp()))
-                ).scalar_one()
-        return found.astimezone(UTC)
-
-    async def due(self, limit: int) -> Due:
-        local = self._local()
-        now = func.clock_timestamp(type_=UtcDateTime()) if local is None else local
-        query = select(schedules).where(_c.enabled, _c.next_at <= now)
-        with refusals():
-            async with self._engine.connect() as connection:
-                rows = (await connection.execute(query.order_by(_c.next_at).limit(limit))).all()
-        if not rows:
-            return Due(local or datetime.now(UTC), ())
-        return Due(await self.now(), [_to_schedule(row) for row in rows])
-
-    def _local(self) -> datetime | None:
-        """None: the database knows."""
-        if self._clock:
-            return self._clock()
-        return None if self._engine.dialect.name == "postgresql" else datetime.now(UTC)
-
-
-class SqlTickPruner(Pruner):
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-
-    async def prune(self, before: datetime) -> int:
-        old = select(_t.id).where(_t.decided_at < before).limit(_AT_ONCE)
-        statement = delete(schedule_ticks).where(_t.id.in_(old))
-        gone = 0
-        while True:
-            with refusals():
-                async with self._engine.begin() as connection:
-                    done = (await connection.execute(statement)).rowcount
-            gone += done
-            if done < _AT_ONCE:
-                return gone
 
 
 def position(schedule: Schedule) -> Position:
@@ -305,7 +245,7 @@ def _values(schedule: Schedule) -> Mapping[str, object]:
     }
 
 
-def _to_schedule(row: Row[Any]) -> Schedule:
+def to_schedule(row: Row[Any]) -> Schedule:
     return Schedule(
         id=ScheduleId(row.id),
         project_id=ProjectId(row.project_id),

@@ -36,6 +36,7 @@ from runtime.infrastructure.web.routes import (
     schedules,
     system,
     templates,
+    webhook_messages,
     webhooks,
 )
 from runtime.infrastructure.web.streaming import providers as streaming_providers
@@ -45,6 +46,41 @@ from runtime.infrastructure.web.websocket import door as websocket
 
 DESCRIPTION = """Agents that engineers template, prompt people fill in and reviewers approve,
 called as ordinary OpenAI models."""
+
+
+ROUTERS = (
+    chat.router,
+    completions.router,
+    responses.router,
+    models.router,
+    embeddings.router,
+    streaming.router,
+    conversations.router,
+    agents.router,
+    templates.router,
+    runs.router,
+    schedules.router,
+    run_events.router,
+    run_history.router,
+    approvals.router,
+    keys.router,
+    memories.router,
+    limits.router,
+    prices.router,
+    webhooks.router,
+    gateway_agents.router,
+    gateway_messages.router,
+    gateway_system.router,
+    providers.router,
+    gateway_models.router,
+    streaming_providers.router,
+    system.router,
+    metrics.router,
+    stats.router,
+    docs.router,
+)
+WORKER_ROUTERS = (system.router, metrics.router)
+"""Of a process that carries out durable runs and serves nobody: for probes."""
 
 
 def create_app(container: Container) -> FastAPI:
@@ -65,37 +101,9 @@ def create_app(container: Container) -> FastAPI:
     )
     app.state.container = container
     errors.install(app)
-    routers = (
-        chat.router,
-        completions.router,
-        responses.router,
-        models.router,
-        embeddings.router,
-        streaming.router,
-        conversations.router,
-        agents.router,
-        templates.router,
-        runs.router,
-        schedules.router,
-        run_events.router,
-        run_history.router,
-        approvals.router,
-        keys.router,
-        memories.router,
-        limits.router,
-        prices.router,
-        webhooks.router,
-        gateway_agents.router,
-        gateway_messages.router,
-        gateway_system.router,
-        providers.router,
-        gateway_models.router,
-        streaming_providers.router,
-        system.router,
-        metrics.router,
-        stats.router,
-        docs.router,
-    )
+    settings = container.settings()
+    works = settings.role == "worker"
+    routers = WORKER_ROUTERS if works else ROUTERS
     # FastAPI keeps included routers closed; a refused method is answered with the open ones.
     app.state.routes = [
         route
@@ -105,9 +113,10 @@ def create_app(container: Container) -> FastAPI:
     ]
     for router in routers:
         app.include_router(router)
-    # First: it is quick to see that it does not fit, and there are many others.
-    app.router.routes.insert(0, websocket.ROUTE)
-    settings = container.settings()
+    webhook_messages.describe(app)
+    if not works:
+        # First: it is quick to see that it does not fit, and there are many others.
+        app.router.routes.insert(0, websocket.ROUTE)
     # The last one added is the first that a request meets.
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(BrowserGuard, hosts=_hosts(settings))

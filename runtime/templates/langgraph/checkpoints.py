@@ -34,8 +34,8 @@ from runtime.templates.langgraph.state import StateCodec
 
 PATIENCE_S = 20.0
 """How long a checkpoint waits for a database that is away."""
-_SHORT_TEXT = 256
-"""Characters of a text that is kept with the state itself."""
+_SMALL = 4_096
+"""Bytes of a value that costs less with each state than in a row of its own."""
 _NO_RESULT = frozenset((ERROR, "__error_source_node__", INTERRUPT, RESUME))
 """What LangGraph notes of a task beside its result."""
 T = TypeVar("T")
@@ -57,6 +57,8 @@ class _Batch:
     """What is written with one commit. Whoever comes while one goes on waits for the next."""
 
     progress: Progress = field(default_factory=Progress)
+    deltas: set[tuple[str, str | None]] = field(default_factory=set)
+    """Namespaces and checkpoints whose writes are part of later states."""
     done: bool = False
     error: BaseException | None = None
 
@@ -80,6 +82,8 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         self._writing = asyncio.Lock()
         self._batch = _Batch()
         self._ahead: CheckpointTuple | None = None
+        self._small: dict[tuple[str, str, str], bytes] = {}
+        """Values that are kept with the state, by namespace, channel and version."""
         self.interrupts: dict[str, Interrupt] = {}
         """Raised in this attempt, by id."""
         self.source = ""
@@ -136,12 +140,20 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         namespace = _namespace(config)
         state: dict[str, Any] = {**checkpoint, "metadata": metadata}
         values = state.pop("channel_values")
-        state["inline"] = {name: each for name, each in values.items() if _is_small(each)}
-        kept = [
-            ChannelValue(namespace, name, str(version), self._codec.encode(values[name]))
-            for name, version in new_versions.items()
-            if name in values and not _is_small(values[name])
-        ]
+        large: list[ChannelValue] = []
+        inline: dict[str, bytes] = {}
+        for name, value in values.items():
+            version = str(checkpoint["channel_versions"][name])
+            data = self._small.get((namespace, name, version))
+            if data is None and name in new_versions:
+                data = self._codec.encode(value)
+                if len(data) > _SMALL:
+                    large.append(ChannelValue(namespace, name, version, data))
+                    continue
+                self._small[namespace, name, version] = data
+            if data is not None:
+                inline[name] = data
+        state["inline"] = inline
         row = Checkpoint(
             namespace=namespace,
             id=checkpoint["id"],
@@ -151,7 +163,14 @@ class AttemptSaver(BaseCheckpointSaver[str]):
             created_at=datetime.fromisoformat(checkpoint["ts"]),
             state=self._codec.encode(state),
         )
-        await self._write(Progress([row], kept))
+        if "counters_since_delta_snapshot" in metadata:
+            self._batch.deltas.add((namespace, row.parent_id))
+        progress = Progress([row], large)
+        if row.source == "input":
+            # Nothing is lost with it: without it a run begins with its input all the same.
+            self._take(progress)
+        else:
+            await self._write(progress)
         if not namespace:
             self.newest_id = row.id
         return self._config(namespace, row.id)
@@ -242,14 +261,12 @@ class AttemptSaver(BaseCheckpointSaver[str]):
     async def _whole(self, row: Checkpoint) -> CheckpointTuple:
         state = self._codec.decode(row.state)
         metadata = state.pop("metadata")
-        values = state.pop("inline")
-        elsewhere = [
-            (name, version)
-            for name, version in state["channel_versions"].items()
-            if name not in values
-        ]
-        kept = await self._store.values(self._run, row.namespace, elsewhere)
-        values.update({name: self._codec.decode(data) for (name, _), data in kept.items()})
+        inline, versions = state.pop("inline"), state["channel_versions"]
+        self._small |= {(row.namespace, name, versions[name]): inline[name] for name in inline}
+        elsewhere = [each for each in versions.items() if each[0] not in inline]
+        large = await self._store.values(self._run, row.namespace, elsewhere)
+        found = [*inline.items(), *((name, data) for (name, _), data in large.items())]
+        values = {name: self._codec.decode(data) for name, data in found}
         writes = await self._store.writes(self._run, row.namespace, [row.id])
         pending = [(each.task_id, each.channel, self._codec.decode(each.data)) for each in writes]
         return CheckpointTuple(
@@ -269,11 +286,16 @@ class AttemptSaver(BaseCheckpointSaver[str]):
             }
         }
 
-    async def _write(self, progress: Progress) -> None:
+    def _take(self, progress: Progress) -> _Batch:
+        """With the next commit."""
         batch = self._batch
         batch.progress.checkpoints += progress.checkpoints
         batch.progress.values += progress.values
         batch.progress.writes += progress.writes
+        return batch
+
+    async def _write(self, progress: Progress) -> None:
+        batch = self._take(progress)
         async with self._writing:
             if not batch.done:
                 await self._commit(batch)
@@ -284,7 +306,7 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         try:
             await self._witness.flush()
             self._batch = _Batch()
-            await self._patiently(batch.progress)
+            await self._patiently(_needed(batch.progress, batch.deltas))
         except BaseException as error:
             batch.error = error
             raise
@@ -339,8 +361,11 @@ def _namespace(config: RunnableConfig) -> str:
     return str(config["configurable"].get("checkpoint_ns") or "")
 
 
-def _is_small(value: object) -> bool:
-    """Costs less with the state than in a row of its own."""
-    if isinstance(value, str):
-        return len(value) <= _SHORT_TEXT
-    return value is None or isinstance(value, bool | int | float)
+def _needed(progress: Progress, deltas: set[tuple[str, str | None]]) -> Progress:
+    """Without what tasks did for states that are kept by now; LangGraph makes the values of some
+    channels, `deltas`, of just that."""
+    behind = {(each.namespace, each.parent_id) for each in progress.checkpoints} - deltas
+    progress.writes = [
+        each for each in progress.writes if (each.namespace, each.checkpoint_id) not in behind
+    ]
+    return progress

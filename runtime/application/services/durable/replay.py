@@ -51,7 +51,8 @@ class Replay:
 
     async def close(self) -> None:
         """The attempt says nothing more."""
-        if self._decided and self._expected:
+        self._decide(RunCompleted("stop"))
+        if self._expected:
             await self._discard()
 
     def _decide(self, event: RunEvent) -> None:

@@ -61,7 +61,10 @@ class DbosDispatcher(RunDispatcher):
         threading.Thread(target=self._bring, name="dbos-orders", daemon=True).start()
 
     async def dispatch(self, run: DurableRun | Ticket) -> None:
-        """DBOS blocks for as long as its database is away, so a thread brings it there."""
+        """DBOS blocks for as long as its database is away, so a thread brings it there. A process
+        that begins no runs leaves that to the reconcilers of those that do."""
+        if self._begin is None:
+            return
         not_before = run.not_before if isinstance(run, DurableRun) else None
         due = not_before.timestamp() if not_before else 0.0
         key = f"{run.id}:{run.attempt + 1}:{int(max(due, time.time()) / LOST_S)}"

@@ -104,7 +104,6 @@ class System:
             "enable_otlp": False,
             # Nothing here waits for its notifications or schedules.
             "use_listen_notify": False,
-            "notification_listener_polling_interval_sec": 60.0,
             "scheduler_polling_interval_sec": 3_600.0,
         }
         if self._engine is not None:

@@ -23,6 +23,9 @@ _NOT_RESULTS = ("__error__", "__error_source_node__", "__interrupt__", "__resume
 
 
 class LangGraphStates(GraphStates):
+    def stands_alone(self, checkpoint: Checkpoint) -> bool:
+        return "counters_since_delta_snapshot" not in _plain(checkpoint.state)["metadata"]
+
     def versions(self, checkpoint: Checkpoint) -> Sequence[Version]:
         state = _plain(checkpoint.state)
         versions = state["channel_versions"].items()
@@ -34,7 +37,7 @@ class LangGraphStates(GraphStates):
         from runtime.templates.langgraph.durable import nodes_after
 
         state = _plain(checkpoint.state)
-        whole = dict(state["inline"])
+        whole = {name: _plain(data) for name, data in state["inline"].items()}
         for name, version in self.versions(checkpoint):
             if (name, version) in values:
                 whole[name] = _plain(values[name, version])
