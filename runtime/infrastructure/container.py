@@ -123,10 +123,8 @@ from runtime.infrastructure.providers.directory import Directory
 from runtime.infrastructure.providers.service import PooledModelServices
 from runtime.infrastructure.quotas import rate_limiter
 from runtime.infrastructure.repositories.attempt_log import SqlAttemptLog
-from runtime.infrastructure.repositories.checkpoints import (
-    SqlCheckpointPruner,
-    SqlCheckpointStore,
-)
+from runtime.infrastructure.repositories.checkpoint_pruning import SqlCheckpointPruner
+from runtime.infrastructure.repositories.checkpoints import SqlCheckpointStore
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore

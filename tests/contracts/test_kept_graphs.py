@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.errors import StateUnreadable
 from runtime.domain.services.durability import AttemptLost
-from runtime.infrastructure.repositories.checkpoints import SqlCheckpointStore, checkpoints
+from runtime.infrastructure.repositories.checkpoint_rows import checkpoints
+from runtime.infrastructure.repositories.checkpoints import SqlCheckpointStore
 from runtime.templates.langgraph import LangGraphTemplate
 from tests.contracts.conftest import Storage, goes_on_in_sql
 from tests.durable import DurableTry, approve

@@ -55,6 +55,7 @@ class Caretaker:
     _task: asyncio.Task[None] | None = None
     _last: dict[str, float] = field(default_factory=dict)
     _away: bool = False
+    _strays: set[Ticket] = field(default_factory=set)
 
     def start(self) -> None:
         self.signals.subscribe(self._heard)
@@ -86,11 +87,19 @@ class Caretaker:
         now = self.now()
         for ticket in await self.queue.due(now, limit=AT_ONCE):
             await self.dispatcher.dispatch(ticket)
-        for ticket in await self.queue.held(self.worker.id):
-            if not self.worker.has(ticket) and await self.queue.give_back(ticket):
-                await self.dispatcher.dispatch(ticket)
+        await self._give_back_strays()
         for ticket in await self.queue.expired(now, limit=AT_ONCE):
             await self._expire(ticket)
+
+    async def _give_back_strays(self) -> None:
+        """What this process has by the table and does not run: the answer to a claim was lost.
+        Seen twice, since a claim may be on its way to the one who made it."""
+        held = await self.queue.held(self.worker.id)
+        strays = {ticket for ticket in held if not self.worker.has(ticket)}
+        for ticket in strays & self._strays:
+            if await self.queue.give_back(ticket):
+                await self.dispatcher.dispatch(ticket)
+        self._strays = strays
 
     async def _expire(self, ticket: Ticket) -> None:
         async with self.uow(ticket.scope) as work:
