@@ -479,10 +479,6 @@ class Container(containers.DeclarativeContainer):
     )
     cancel_run = providers.Factory(durable.CancelRunHandler, uow=uow, desk=run_desk)
     retry_run = providers.Factory(durable.RetryRunHandler, uow=uow, desk=run_desk, now=clock)
-    decide_approval = providers.Factory(
-        DecideApprovalHandler, uow=uow, now=clock, tools=tools, dispatcher=dispatcher
-    )
-    approval_queries = providers.Factory(ApprovalQueries, uow=uow, recorder=recorder)
     graph_states = providers.Singleton(LangGraphStates)
     resume_run = providers.Factory(
         durable_forks.ResumeRunHandler,
