@@ -1,7 +1,7 @@
 """Attempts of durable runs on a template, without a worker."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from runtime.domain.entities.durable import DurableRun, RunOrder
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.events.runs import RunEvent
+from runtime.domain.repositories.checkpoints import CheckpointStore
 from runtime.domain.services.durability import (
     CallLog,
     Decision,
@@ -67,7 +68,10 @@ class DurableTry:
     tools: ToolService = field(default_factory=BuiltinTools)
     config: Mapping[str, object] = field(default_factory=dict)
     input: RunInput = field(default_factory=lambda: asks("Go"))
-    store: MemoryStore = field(default_factory=MemoryStore)
+    kept: CheckpointStore | None = None
+    """Where its steps are; else in memory."""
+    goes_on: Callable[[DurableRun], Awaitable[None]] | None = None
+    """Puts the run where `kept` sees it."""
     decisions: dict[str, Decision] = field(default_factory=dict)
     attempts: int = 0
     durability: Durability | None = None
@@ -78,16 +82,19 @@ class DurableTry:
     """How many of the events were on record when somebody last waited for that."""
 
     def __post_init__(self) -> None:
+        self.store = MemoryStore()
         self.checkpoints = MemoryCheckpointStore(self.store)
 
     def instance(self) -> BaseAgentTemplate:
-        services = Services(self.models, self.tools, memory_book(), checkpoints=self.checkpoints)
+        services = Services(
+            self.models, self.tools, memory_book(), checkpoints=self.kept or self.checkpoints
+        )
         return self.template.create_instance(an_agent(self.template, **self.config), services)
 
     async def attempt(self) -> Sequence[RunEvent]:
         """To its end. Raises what the instance raises."""
         self.attempts += 1
-        self._goes_on(self.attempts)
+        await self._goes_on(self.attempts)
         self.durability = Durability(
             self.attempts, AlwaysNew(), flush=self._flush, decisions=dict(self.decisions)
         )
@@ -105,9 +112,10 @@ class DurableTry:
         task = asyncio.create_task(self.attempt())
         waiting = asyncio.create_task(when.wait())
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        for _ in range(50):  # What is done beside it is done, and written.
-            await asyncio.sleep(0)
-        self._goes_on(-1)
+        # What is done beside it is done, and written.
+        for _ in range(50):
+            await asyncio.sleep(0 if self.kept is None else 0.005)
+        await self._goes_on(-1)
         for each in (task, waiting):
             each.cancel()
             with suppress(asyncio.CancelledError):
@@ -121,13 +129,16 @@ class DurableTry:
             return pause
         raise AssertionError("the attempt did not wait")
 
-    def take_away(self) -> None:
+    async def take_away(self) -> None:
         """Another process has the run now."""
-        self._goes_on(self.attempts + 1)
+        await self._goes_on(self.attempts + 1)
 
-    def _goes_on(self, attempt: int) -> None:
+    async def _goes_on(self, attempt: int) -> None:
         run = a_durable_run(self.input.run_id, attempt=attempt)
-        self.store.tables.durable[run.id] = run
+        if self.goes_on:
+            await self.goes_on(run)
+        else:
+            self.store.tables.durable[run.id] = run
 
     async def _flush(self) -> None:
         self.flushed = len(self.events)

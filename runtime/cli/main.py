@@ -8,6 +8,7 @@ import typer
 from runtime import __version__
 from runtime.cli import (
     agents,
+    approvals,
     database,
     keys,
     limits,
@@ -29,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(agents.app, name="agents")
+app.add_typer(approvals.app, name="approvals")
 app.add_typer(templates.app, name="templates")
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from typing import Any, get_args
 
-from runtime.domain.errors import ExecutionFailed
+from runtime.domain.errors import DomainError, ExecutionFailed
 from runtime.domain.events.runs import (
     RunCompleted,
     RunEvent,
@@ -31,7 +32,7 @@ def event_from_json(data: Mapping[str, Any]) -> RunEvent:
     fields = {name: value for name, value in data.items() if name != "type"}
     match data["type"]:
         case RunFailed.type:
-            return RunFailed(ExecutionFailed(fields["message"]))
+            return RunFailed(failure_of(fields["code"], fields["message"]))
         case RunCompleted.type:
             return RunCompleted(fields["finish_reason"], Usage(**fields["usage"]))
         case UsageReported.type:
@@ -39,3 +40,22 @@ def event_from_json(data: Mapping[str, Any]) -> RunEvent:
         case kind:
             event: RunEvent = _KINDS[kind](**fields)
             return event
+
+
+def failure_of(code: str, message: str) -> DomainError:
+    """Of the kind that it was, with the words that it had."""
+    kind = _failures().get(code, ExecutionFailed)
+    error = kind.__new__(kind)
+    DomainError.__init__(error, message)
+    return error
+
+
+@cache
+def _failures() -> Mapping[str, type[DomainError]]:
+    kinds, found = [DomainError], {}
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if "code" in vars(kind):
+            found[kind.code] = kind
+    return found

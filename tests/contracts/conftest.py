@@ -26,10 +26,8 @@ from runtime.domain.repositories.webhooks import DeliveryQueue
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.infrastructure.database import create_engine, upgrade
 from runtime.infrastructure.repositories.base import metadata
-from runtime.infrastructure.repositories.checkpoints import (
-    SqlCheckpointPruner,
-    SqlCheckpointStore,
-)
+from runtime.infrastructure.repositories.checkpoint_pruning import SqlCheckpointPruner
+from runtime.infrastructure.repositories.checkpoints import SqlCheckpointStore
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
 from runtime.infrastructure.repositories.durable_runs import durable_runs
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore

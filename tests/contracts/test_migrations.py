@@ -24,8 +24,9 @@ from runtime.infrastructure.repositories import (
     agents,
     approvals,
     audit,
-    checkpoints,
+    checkpoint_rows,
     completions,
+    durable_runs,
     feedback,
     idempotency,
     keys,
@@ -62,12 +63,13 @@ TABLES = {
     limits.prices,
     providers.providers,
     providers.provider_models,
+    durable_runs.durable_runs,
     schedules.schedules,
     schedules.schedule_ticks,
     tool_ledger.tool_calls,
-    checkpoints.checkpoints,
-    checkpoints.checkpoint_values,
-    checkpoints.checkpoint_writes,
+    checkpoint_rows.checkpoints,
+    checkpoint_rows.checkpoint_values,
+    checkpoint_rows.checkpoint_writes,
     memories.memories,
     memories.memory_words,
     approvals.approvals,
@@ -76,6 +78,7 @@ TABLES = {
 }
 SUMS = {limits.usage_days}
 """Of a project's many users."""
+PROCESSES = {durable_runs.workers}
 SHORT_LIVED = ("rate_windows", "rate_leases", "run_signals")
 """Of one kind of database alone."""
 
@@ -105,7 +108,7 @@ async def test_models_and_migrations_agree(engine: AsyncEngine) -> None:
 
 
 def test_every_table_has_a_project_and_an_owner() -> None:
-    assert set(metadata.tables.values()) == TABLES | SUMS
+    assert set(metadata.tables.values()) == TABLES | SUMS | PROCESSES
     for table in TABLES:
         assert not table.c.project_id.nullable
         assert not table.c.owner_id.nullable

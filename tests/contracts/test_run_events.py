@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from runtime.domain.errors import ExecutionFailed, InvalidValue, Saturated
+from runtime.domain.errors import InvalidValue, Saturated
 from runtime.domain.events.runs import (
     ReasoningDelta,
     RefusalDelta,
@@ -65,13 +65,13 @@ async def test_every_event_reads_back_the_same(uow: UnitOfWorkFactory) -> None:
     assert await read(uow, run) == EVERYTHING
 
 
-async def test_a_failure_reads_back_in_its_words(uow: UnitOfWorkFactory) -> None:
+async def test_a_failure_reads_back_as_what_it_was(uow: UnitOfWorkFactory) -> None:
     run = new_run_id()
     await written(uow, run, 0, RunFailed(Saturated("seats", 3)))
 
     (event,) = await read(uow, run)
     assert isinstance(event, RunFailed)
-    assert isinstance(event.error, ExecutionFailed)
+    assert isinstance(event.error, Saturated)
     assert str(event.error) == str(Saturated("seats", 3))
 
 

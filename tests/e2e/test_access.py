@@ -19,7 +19,8 @@ from sqlalchemy import select
 
 from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.infrastructure.repositories.base import metadata
-from runtime.infrastructure.repositories.durable_runs import GOING_ON, durable_runs
+from runtime.infrastructure.repositories.durable_runs import durable_runs, workers
+from runtime.tools import tool
 from tests.e2e.server import Json, Served, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -38,12 +39,24 @@ PER_REQUEST = ("x-request-id", "openai-processing-ms", "date", "content-length")
 NOBODY = "127.0.0.1:9"
 """Where nothing listens."""
 SAYING: Json = {"role": "user", "content": "Hi"}
+RUN_OF: dict[str, str] = {}
+"""The run that waits for an approval."""
 ITEM_OF: dict[str, str] = {}
 """The item in a conversation."""
 CHECKPOINT_OF: dict[str, str] = {}
 DELIVERY_OF: dict[str, str] = {}
 """What a webhook was told."""
 numbers = count()
+
+
+@tool(needs_approval=True)
+def transfer(to: str) -> None:
+    """Transfer money."""
+
+
+@tool(needs_approval="reviewer")
+def erase(to: str) -> None:
+    """Erase somebody."""
 
 
 @dataclass
@@ -76,6 +89,10 @@ class World:
             "line that ran": self._line_that_ran,
             "price": self._price,
             "provider": self._provider,
+            "waiting run": lambda: self._waiting("transfer"),
+            "run for review": lambda: self._waiting("erase"),
+            "approval": lambda: self._approval("transfer"),
+            "review": lambda: self._approval("erase"),
             "schedule": self._schedule,
             "paused schedule": lambda: self._schedule(enabled=False),
             "memory": self._memory,
@@ -92,7 +109,9 @@ class World:
         """Everything that is stored, once nothing goes on."""
         await self.served.container.recorder().flush()
         async with self.served.container.engine().connect() as connection:
-            going_on = select(durable_runs.c.id).where(durable_runs.c.status.in_(GOING_ON))
+            going_on = select(durable_runs.c.id).where(
+                durable_runs.c.status.in_(("queued", "running"))
+            )
             for _ in range(500):
                 if (await connection.execute(going_on)).first() is None:
                     break
@@ -100,6 +119,7 @@ class World:
             return {
                 table.name: sorted(map(tuple, await connection.execute(select(table))), key=str)
                 for table in metadata.sorted_tables
+                if table is not workers  # They beat.
             }
 
     async def _as(self, caller: str, method: str, path: str, body: Json | None = None) -> Json:
@@ -111,10 +131,10 @@ class World:
     async def _nothing(self) -> str:
         return ""
 
-    async def _agent(self, status: str, **fields: str) -> str:
+    async def _agent(self, status: str, **fields: object) -> str:
         return str((await self._version(status, **fields))["id"])
 
-    async def _version(self, status: str, **fields: str) -> Json:
+    async def _version(self, status: str, **fields: object) -> Json:
         body = {"name": f"Bot {next(numbers)}", "template_id": "langgraph-simple-test", **fields}
         made = await self._as("owner", "POST", "/v1/agents", body)
         path = f"/v1/agents/{made['id']}"
@@ -226,6 +246,24 @@ class World:
         body = scheduling("assistant", **fields)
         return str((await self._as("owner", "POST", "/v1/schedules", body))["id"])
 
+    async def _waiting(self, tool: str) -> str:
+        """A run that waits for somebody to agree to a call of the tool."""
+        config = {"tools": [tool]}
+        agent = await self._version("draft", template_id="react-agent", template_config=config)
+        order = {"model": agent["id"], "input": f'{tool} {{"to": "x"}}'}
+        run = str((await self._as("owner", "POST", "/v1/runs", order))["id"])
+        for _ in range(200):
+            asked = await self._as("owner", "GET", f"/v1/runs/{run}/approvals")
+            if asked["data"]:
+                RUN_OF[asked["data"][0]["id"]] = run
+                return run
+            await asyncio.sleep(0.02)
+        raise AssertionError("the run does not wait")
+
+    async def _approval(self, tool: str) -> str:
+        run = await self._waiting(tool)
+        return next(approval for approval, of in RUN_OF.items() if of == run)
+
     async def _provider(self) -> str:
         body = {"id": f"made-up-{next(numbers)}", "type": "demo", "models": [{"name": "fast"}]}
         return str((await self._as("admin", "POST", "/v1/providers", body))["id"])
@@ -234,7 +272,8 @@ class World:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder = tmp_path_factory.mktemp("access")
-    async with serving(folder, jwt_secret=SECRET, allowed_egress=[NOBODY]) as served:
+    tools = [transfer, erase]
+    async with serving(folder, tools=tools, jwt_secret=SECRET, allowed_egress=[NOBODY]) as served:
         callers = {}
         for caller, (user, role, project) in CALLERS.items():
             claims = {"sub": user, "roles": [role], "project_id": project}
@@ -289,7 +328,9 @@ class Row:
 
     async def send(self, client: httpx.AsyncClient, id: str) -> httpx.Response:
         method, _, path = self.route.partition(" ")
-        names = "id|model|conversation_id|completion_id|model_id|provider_id"
+        names = "approval_id|id|model|conversation_id|completion_id|model_id|provider_id"
+        if "{approval_id}" in path:
+            path = path.replace("{id}", RUN_OF.get(id, "run_0"))
         path = re.sub(rf"\{{({names})\}}", id, self.path or path)
         path = path.replace("{item_id}", ITEM_OF.get(id, "msg_0")).replace("{name}", "fast")
         path = path.replace("{delivery_id}", DELIVERY_OF.get(id, "whd_0"))
@@ -620,6 +661,11 @@ MATRIX = [
     Row("GET /v1/runs", "run's agent", EVERYBODY, query={"agent_id": "{id}"}, lists="owner admin"),
     Row("GET /v1/runs", "session", EVERYBODY, query={"session_id": "{id}"}, lists="owner admin"),
     Row("GET /v1/runs/{id}", "run", "404 404 200 404 200 404"),
+    Row("POST /v1/runs", "draft", "404 404 202 202 202 404", body=lambda id: responding(id)),
+    Row("GET /v1/runs/{id}", "run with steps", "404 404 200 404 200 404"),
+    Row(f"GET {RUN}/events", "run with steps", "404 404 200 404 200 404"),
+    Row(f"POST {RUN}/cancel", "run with steps", "404 404 200 404 200 404"),
+    Row(f"POST {RUN}/retry", "run with steps", "404 404 202 404 202 404"),
     Row(f"GET {RUN}/checkpoints", "run with steps", "404 404 200 404 200 404"),
     Row(
         f"POST {RUN}/fork",
@@ -628,6 +674,23 @@ MATRIX = [
         body=lambda id: {"checkpoint_id": CHECKPOINT_OF.get(id, "none")},
     ),
     Row(f"POST {RUN}/resume", "cancelled run", "404 404 202 404 202 404"),
+    Row("GET /v1/runs/{id}/tool_calls", "waiting run", "404 404 200 404 200 404"),
+    Row("GET /v1/runs/{id}/approvals", "waiting run", "404 404 200 404 200 404"),
+    Row("GET /v1/runs/{id}/approvals", "run for review", "404 404 200 200 200 404"),
+    Row("GET /v1/approvals", "waiting run", EVERYBODY, lists="owner admin"),
+    Row("GET /v1/approvals", "run for review", EVERYBODY, lists="owner reviewer admin"),
+    Row(
+        "POST /v1/runs/{id}/approvals/{approval_id}",
+        "approval",
+        "404 404 200 404 200 404",
+        body=lambda _: {"decision": "approve"},
+    ),
+    Row(
+        "POST /v1/runs/{id}/approvals/{approval_id}",
+        "review",
+        "404 404 403 200 200 404",
+        body=lambda _: {"decision": "approve"},
+    ),
     Row("GET /v1/runs/{id}/feedback", "run", "404 404 200 404 200 404"),
     Row(
         "POST /v1/runs/{id}/feedback",

@@ -1,5 +1,7 @@
 """Tools that wait for a person, in a running server."""
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -156,6 +158,31 @@ async def test_calls_of_a_run_that_was_not_durable_are_in_its_record(runtime: Se
     (call,) = (await runtime.get(f"/v1/runs/{run['id']}/tool_calls"))["data"]
     assert (call["name"], call["status"], call["call_id"]) == ("calculator", "success", None)
     assert (await runtime.get(f"/v1/runs/{run['id']}/approvals"))["data"] == []
+
+
+async def typed(runtime: Served, *words: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).parent / "agent-runtime",
+        *("approvals", *words, "--url", runtime.url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    return " ".join(out.decode().split())
+
+
+async def test_a_word_can_be_given_on_the_command_line(runtime: Served) -> None:
+    path, asked = await waiting(runtime)
+    assert "pay amount: 40" in await typed(runtime, "list")
+
+    assert "no JSON" in await typed(runtime, "edit", asked["id"], "--arguments", "{")
+    assert "amount" in await typed(runtime, "edit", asked["id"], "--arguments", "{}")
+    said = await typed(runtime, "edit", asked["id"], "--arguments", '{"amount": 30}')
+    assert said.endswith(": edit.")
+    assert ((await ended(runtime, path))["status"], paid) == ("completed", [30])
+    assert asked["id"] not in await typed(runtime, "list")
+    assert "edit" in await typed(runtime, "list", "--all")
+    assert "does not exist" in await typed(runtime, "reject", "appr_0")
 
 
 async def test_tools_say_what_they_are(runtime: Served) -> None:

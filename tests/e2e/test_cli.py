@@ -140,6 +140,7 @@ def test_it_says_its_version_and_lists_its_commands(shell: Shell) -> None:
         "db",
         "providers",
         "schedules",
+        "webhooks",
     }
     assert commands <= set(shell.done("--help").out.split())
 
@@ -556,6 +557,26 @@ def test_what_is_remembered_is_found_and_forgotten(runtime: Shell) -> None:
     assert runtime.done("memories", "search", "walks").out.strip() == "Nothing."
     assert "either" in runtime.refused("memories", "forget", code=2)
     assert "not found" in runtime.refused("memories", "forget", "mem_0")
+
+
+# webhooks
+
+
+def test_a_webhook_is_made_tried_and_deleted(runtime: Shell) -> None:
+    assert "No webhook" in runtime.done("webhooks", "list").out
+    create = ("webhooks", "create", "http://localhost:9999/", "--event", "run.failed")
+    made = runtime.done(*create)
+    assert made.out.startswith("whsec_")
+    id = made.err.split()[0]
+    assert "run.failed" in runtime.done("webhooks", "list").out
+
+    trial = runtime.run("webhooks", "test", id, "--json")
+    assert (trial.code, trial.json["delivered"]) == (1, False)
+    assert "does not call 'localhost'" in trial.json["error"]
+    assert "No delivery" in runtime.done("webhooks", "deliveries", id, "--status", "dead").out
+    assert "Delivery 'whd_1' does not exist" in runtime.refused("webhooks", "retry", id, "whd_1")
+    runtime.done("webhooks", "delete", id, typed="y\n")
+    assert runtime.done("webhooks", "list", "--json").json == []
 
 
 # schedules

@@ -63,7 +63,7 @@ class Desk:
             self.uow,
             lambda: minutes_past_noon(1),
             Fitting(),
-            self.dispatched,  # type: ignore[arg-type]
+            self.dispatched,  # type: ignore[arg-type], LocalSignals(),
         )
 
     async def asked(self, *approvals: Approval, status: RunStatus = RunStatus.WAITING) -> None:

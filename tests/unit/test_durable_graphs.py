@@ -153,7 +153,7 @@ async def test_what_a_step_said_is_on_record_before_the_step_counts_as_done() ->
 
 async def test_an_attempt_that_lost_the_run_leaves_nothing() -> None:
     async def lost() -> str:
-        run.take_away()
+        await run.take_away()
         return "b"
 
     run = DurableTry(noting(b=lost))

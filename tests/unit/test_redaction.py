@@ -21,6 +21,7 @@ SECRET = 'pä"ss\\wörd/with@all&of it'
         ("Basic dXNlcjpwYXNzd29yZDE=", "Basic ***"),
         ("key sk-proj-abc_DEF-123456, and", "key ***, and"),
         ("ar_0123456789abcdef0123", "***"),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "***"),
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ.c2lnbmF0dXJl!", "***!"),
         ("postgresql://ann:s3cret@db:5432/x", "postgresql://ann:***@db:5432/x"),
         ("redis://:s3cret@cache/0", "redis://:***@cache/0"),

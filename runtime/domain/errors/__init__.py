@@ -61,6 +61,7 @@ DomainError
 │   └── TokenKeysUnavailable     the keys that check JWTs can't be read
 ├── RunTimeout           the run used up its own time
 ├── DeadlineExceeded     the run had not ended when it had to
+├── TooManyAttempts      it was begun again and again
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
 │   ├── StateNotStorable · StateUnreadable
@@ -171,6 +172,7 @@ from runtime.domain.errors.runs import (
     StepFailed,
     StreamNotFound,
     TokenKeysUnavailable,
+    TooManyAttempts,
     TooManyQueuedRuns,
 )
 from runtime.domain.errors.schedules import (
@@ -277,6 +279,7 @@ __all__ = [
     "StreamNotFound",
     "TemplateNotFound",
     "TokenKeysUnavailable",
+    "TooManyAttempts",
     "TooManyQueuedRuns",
     "TooManySchedules",
     "TooManyWebhooks",

@@ -111,6 +111,16 @@ class DeadlineExceeded(DomainError):
         super().__init__(f"The run had not ended by its deadline, {deadline:%Y-%m-%dT%H:%M:%SZ}.")
 
 
+class TooManyAttempts(DomainError):
+    code = "too_many_attempts"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"The run was begun {most} times and did not come to an end: its processes died each "
+            "time."
+        )
+
+
 class RunNotDurable(Conflict):
     code = "run_not_durable"
 

@@ -35,7 +35,7 @@ class RunEventRepository(Protocol):
         has written such a number: whoever comes second has lost the run."""
 
     async def read(self, run: RunId, *, after: int, limit: int) -> Sequence[RunEvent]:
-        """In order, from `after + 1`. An error comes back as an ExecutionFailed of its words."""
+        """In order, from `after + 1`. An error comes back as one of its kind with its words."""
 
     async def last(self, run: RunId) -> int:
         """0 when there is nothing."""

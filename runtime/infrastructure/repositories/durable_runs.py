@@ -246,6 +246,8 @@ class SqlRunQueue(RunQueue):
                 done = await connection.execute(
                     statement.values(status=RunStatus.QUEUED, worker=None)
                 )
+                if done.rowcount == 1:
+                    await notify(connection, [Signal("queue", ticket.id)])
                 return done.rowcount == 1
 
     async def expired(self, at: datetime, *, limit: int) -> Sequence[Ticket]:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sqlite3
 from contextlib import closing, suppress
+from time import monotonic
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -13,7 +14,10 @@ from runtime.infrastructure.signals.payloads import read, sender_of
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.025
+LOOK_EVERY_S = 0.02
+LOOK_SELDOM_S = 0.1
+"""Where nobody has committed anything for `QUIET_S`."""
+QUIET_S = 5.0
 AWAY_S = 1.0
 _NEWEST = "SELECT coalesce(max(id), 0) FROM run_signals"
 _NEWER = "SELECT id, sender, payload FROM run_signals WHERE id > ? ORDER BY id"
@@ -61,13 +65,15 @@ class SqliteSignals(LocalSignals):
         (self._last,) = connection.execute(_NEWEST).fetchone()
         self.prompt = True
         self.tell([ANY])
+        changed_at = monotonic()
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            quiet = monotonic() - changed_at > QUIET_S
+            await asyncio.sleep(LOOK_SELDOM_S if quiet else LOOK_EVERY_S)
             try:
                 (newest,) = connection.execute("PRAGMA data_version").fetchone()
                 if newest != version:
                     self._read(connection)
-                    version = newest
+                    version, changed_at = newest, monotonic()
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                     raise

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -48,6 +48,8 @@ class Attempt(RunKeeper, DurablePart):
         self.before = before
         self.logged: list[RunEvent] = list(before)
         self.paused: Paused | None = None
+        self.broken = False
+        """What it made can't be stored, however often one tries."""
         self._logs = logs
         self._endings = endings
         self._execution: Execution | None = None
@@ -63,6 +65,7 @@ class Attempt(RunKeeper, DurablePart):
     def lost(self) -> None:
         """Somebody else has it now, or has ended it."""
         self._over = True
+        self._room.set()
         self.cut()
 
     def stop(self) -> None:
@@ -94,7 +97,7 @@ class Attempt(RunKeeper, DurablePart):
             self._logs.left(self.id, self)
 
     async def put(self, event: RunEvent) -> None:
-        while len(self._waiting) >= AHEAD and not self._over:
+        while len(self._waiting) >= AHEAD and not (self._over or self.broken):
             self._room.clear()
             await self._room.wait()
         if self._over:
@@ -113,9 +116,9 @@ class Attempt(RunKeeper, DurablePart):
             if self._over:
                 raise AttemptLost
             rest = [*self._unwritten(), end_of(run)]
-            await self._endings.write(
-                work, self.run, _whole(self.run, run), len(self.logged), rest, events
-            )
+            whole = _whole(self.run, run)
+            with self._breaking():
+                await self._endings.write(work, self.run, whole, len(self.logged), rest, events)
 
     async def pause(self, pause: Paused) -> Paused:
         self.paused = pause
@@ -168,8 +171,26 @@ class Attempt(RunKeeper, DurablePart):
         while not self._over:
             await self._happened.wait()
             await asyncio.sleep(self._logs.pace.batch_s)
-            with suppress(AttemptLost):
+            try:
                 await self.patiently(self._write)
+            except AttemptLost:
+                return
+            # It is said once, where the attempt's end is known: see `broken`.
+            except Exception:
+                logger.exception("the log of run %s can't be written", self.id)
+                self.cut()
+                return
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        try:
+            yield
+        except (AttemptLost, AlreadyKept, DatabaseUnavailable):
+            raise
+        except Exception:
+            self.broken = True
+            self._room.set()
+            raise
 
     async def _write(self) -> None:
         """Persist, then publish."""
@@ -179,7 +200,9 @@ class Attempt(RunKeeper, DurablePart):
                 return
             together, taken = self._unwritten(), len(self._waiting)
             entry = AttemptEntry(self.id, self.run.scope, self.attempt, len(self.logged), together)
-            if not await self._logs.append(entry):
+            with self._breaking():
+                held = await self._logs.append(entry)
+            if not held:
                 self.lost()
                 return
             self.logged += together

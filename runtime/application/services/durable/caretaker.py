@@ -52,9 +52,13 @@ class Caretaker:
     signals: RunSignals
     now: Callable[[], datetime]
     rounds: Rounds = field(default_factory=Rounds)
+    due: int = 0
+    """Queued and due at the last look, up to AT_ONCE."""
+    taken_over: int = 0
     _task: asyncio.Task[None] | None = None
     _last: dict[str, float] = field(default_factory=dict)
     _away: bool = False
+    _strays: set[Ticket] = field(default_factory=set)
 
     def start(self) -> None:
         self.signals.subscribe(self._heard)
@@ -78,19 +82,30 @@ class Caretaker:
             if ticket.id in self.worker.active:
                 continue
             if await self.queue.give_back(ticket):
+                self.taken_over += 1
                 logger.warning("run %s is begun again: its process is gone", ticket.id)
                 await self.dispatcher.dispatch(ticket)
 
     async def reconcile(self) -> None:
         """What is queued, held or late, as the table says, against what goes on."""
         now = self.now()
-        for ticket in await self.queue.due(now, limit=AT_ONCE):
+        due = await self.queue.due(now, limit=AT_ONCE)
+        self.due = len(due)
+        for ticket in due:
             await self.dispatcher.dispatch(ticket)
-        for ticket in await self.queue.held(self.worker.id):
-            if not self.worker.has(ticket) and await self.queue.give_back(ticket):
-                await self.dispatcher.dispatch(ticket)
+        await self._give_back_strays()
         for ticket in await self.queue.expired(now, limit=AT_ONCE):
             await self._expire(ticket)
+
+    async def _give_back_strays(self) -> None:
+        """What this process has by the table and does not run: the answer to a claim was lost.
+        Seen twice, since a claim may be on its way to the one who made it."""
+        held = await self.queue.held(self.worker.id)
+        strays = {ticket for ticket in held if not self.worker.has(ticket)}
+        for ticket in strays & self._strays:
+            if await self.queue.give_back(ticket):
+                await self.dispatcher.dispatch(ticket)
+        self._strays = strays
 
     async def _expire(self, ticket: Ticket) -> None:
         async with self.uow(ticket.scope) as work:

@@ -14,14 +14,16 @@ from runtime.application.services.durable.part import Paused
 from runtime.application.services.execution import Execution
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.errors import (
+    BudgetExhausted,
     DatabaseUnavailable,
     DomainError,
     ExecutionFailed,
     RunNotFound,
     SessionBusy,
+    TooManyAttempts,
 )
 from runtime.domain.errors.kinds import RateLimited, Unavailable
-from runtime.domain.events.runs import RunFailed
+from runtime.domain.events.runs import RunFailed, RunResumed
 from runtime.domain.repositories.durable import Ticket
 from runtime.domain.services.dispatcher import RunDispatcher
 from runtime.domain.services.durability import AttemptLost, CallLog, Decision, Durability
@@ -30,6 +32,9 @@ from runtime.domain.value_objects.ids import RunId, WorkerId
 
 logger = logging.getLogger(__name__)
 
+MOST_ATTEMPTS = 100
+"""Beyond it a run is taken for one that kills whatever process has it."""
+NOT_STORED = "What the run made can't be stored; the log has the cause under its id."
 NOT_YET = (Unavailable, RateLimited, SessionBusy)
 """Refusals that leave the run in the queue."""
 
@@ -108,14 +113,24 @@ class Worker:
 
     async def _carried_out(self, attempt: Attempt) -> Paused | None:
         self.active[attempt.id] = attempt
+        made = sum(isinstance(event, RunResumed) for event in attempt.before) + 1
+        if made > MOST_ATTEMPTS:
+            await self._failed(attempt, TooManyAttempts(MOST_ATTEMPTS))
+            return None
         try:
             execution = await self._started(attempt)
+        except BudgetExhausted as error:
+            await self._failed(attempt, error)
+            return None
         except NOT_YET as error:
             return await self._later(attempt, error)
         except DomainError as error:
             await self._failed(attempt, error)
             return None
         await attempt.follow(execution)
+        if attempt.broken:
+            await self._failed(attempt, ExecutionFailed(NOT_STORED))
+            return None
         return attempt.paused
 
     async def _started(self, attempt: Attempt) -> Execution:

@@ -1,7 +1,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from runtime.application.commands.durable_forks import ForkRun, ResumeRun
@@ -122,6 +122,7 @@ async def list_checkpoints(
 async def fork_run(
     id: str,
     body: ForkIn,
+    request: Request,
     response: Response,
     caller: Caller,
     fork: Annotated[ForkRunHandler, provided(lambda c: c.fork_run())],
@@ -130,19 +131,24 @@ async def fork_run(
     another turn. This one stays as it is."""
     messages = None if body.input is None else messages_of(body.input)
     command = ForkRun(caller, RunId(id), body.checkpoint_id, messages, body.values)
-    return _accepted(await fork(command), response)
+    forked = await fork(command)
+    request.state.goes_on = True
+    return _accepted(forked, response)
 
 
 @router.post("/{id}/resume", status_code=202, responses=errors_of(409, 413, 429))
 async def resume_run(
     id: str,
+    request: Request,
     response: Response,
     caller: Caller,
     resume: Annotated[ResumeRunHandler, provided(lambda c: c.resume_run())],
 ) -> RunOut:
     """A new run that goes on where one that failed or was cancelled ended: steps and calls of
     tools that it finished are not made again."""
-    return _accepted(await resume(ResumeRun(caller, RunId(id))), response)
+    resumed = await resume(ResumeRun(caller, RunId(id)))
+    request.state.goes_on = True
+    return _accepted(resumed, response)
 
 
 def _accepted(run: DurableRun, response: Response) -> RunOut:
