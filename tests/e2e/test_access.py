@@ -653,6 +653,7 @@ MATRIX = [
     Row("GET /v1/runs/{id}", "run", "404 404 200 404 200 404"),
     Row("POST /v1/runs", "draft", "404 404 202 202 202 404", body=lambda id: responding(id)),
     Row("GET /v1/runs/{id}", "run with steps", "404 404 200 404 200 404"),
+    Row(f"GET {RUN}/steps", "run with steps", "404 404 200 404 200 404"),
     Row(f"GET {RUN}/events", "run with steps", "404 404 200 404 200 404"),
     Row(f"POST {RUN}/cancel", "run with steps", "404 404 200 404 200 404"),
     Row(f"POST {RUN}/retry", "run with steps", "404 404 202 404 202 404"),
