@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.episode import Report, episode
 from tests.chaos.plan import Database
 
-KILLS: dict[Database, int] = {"sqlite": 16, "postgres": 36}
+KILLS: dict[Database, int] = {"sqlite": 28, "postgres": 24}
 
 
 def seed() -> int:
