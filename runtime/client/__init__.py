@@ -38,11 +38,24 @@ from runtime.client.events import (
     ToolCallDelta,
     ToolResult,
 )
+from runtime.client.run_events import (
+    ApprovalDecided,
+    ApprovalRequested,
+    OutputDiscarded,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunResumed,
+    StepFinished,
+    StepStarted,
+)
 from runtime.client.shapes import Completion, Page
 from runtime.client.sync_client import AgentRuntimeClient, Stream
 
 __all__ = [
     "AgentRuntimeClient",
+    "ApprovalDecided",
+    "ApprovalRequested",
     "AsyncAgentRuntimeClient",
     "AsyncStream",
     "AuthenticationError",
@@ -54,6 +67,7 @@ __all__ = [
     "Event",
     "Finish",
     "NotFoundError",
+    "OutputDiscarded",
     "Page",
     "PayloadTooLargeError",
     "PermissionDeniedError",
@@ -61,12 +75,18 @@ __all__ = [
     "ReasoningDelta",
     "RefusalDelta",
     "RequestTimeoutError",
+    "RunCancelled",
+    "RunCompleted",
+    "RunFailed",
+    "RunResumed",
     "RunTimeoutError",
     "RuntimeClientError",
     "ServerError",
     "SourceFailed",
     "StaleVersionError",
     "Start",
+    "StepFinished",
+    "StepStarted",
     "Stream",
     "StreamBrokenError",
     "TextDelta",

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
-from runtime.client import calls
+from runtime.client import calls, run_calls
 from runtime.client.attempts import Attempts, answered, connection_failed
 from runtime.client.calls import Messages
-from runtime.client.errors import ClientClosedError, RequestTimeoutError, StreamBrokenError
+from runtime.client.errors import (
+    ClientClosedError,
+    RequestTimeoutError,
+    RuntimeClientError,
+    StreamBrokenError,
+)
 from runtime.client.events import Event, TextDelta
 from runtime.client.options import CONNECT_S, SILENCE_S, Options
-from runtime.client.shapes import Call, Completion, StreamCall
+from runtime.client.run_events import Following, Text
+from runtime.client.shapes import Call, Completion, Json, StreamCall
 from runtime.client.wrapping import like
 
 if TYPE_CHECKING:
@@ -101,9 +108,20 @@ class AsyncAgentRuntimeClient:
     run_schedule = _calling(calls.run_schedule)
     delete_schedule = _calling(calls.delete_schedule)
 
-    get_run = _calling(calls.get_run)
-    list_runs = _calling(calls.list_runs)
-    feedback = _calling(calls.feedback)
+    start_run = _calling(run_calls.start_run)
+    get_run = _calling(run_calls.get_run)
+    list_runs = _calling(run_calls.list_runs)
+    cancel_run = _calling(run_calls.cancel_run)
+    retry_run = _calling(run_calls.retry_run)
+    resume_run = _calling(run_calls.resume_run)
+    fork_run = _calling(run_calls.fork_run)
+    list_run_steps = _calling(run_calls.list_run_steps)
+    list_run_tool_calls = _calling(run_calls.list_run_tool_calls)
+    list_run_checkpoints = _calling(run_calls.list_run_checkpoints)
+    list_approvals = _calling(run_calls.list_approvals)
+    decide_approval = _calling(run_calls.decide_approval)
+    feedback = _calling(run_calls.feedback)
+
     health = _calling(calls.health)
     stats = _calling(calls.stats)
 
@@ -144,6 +162,23 @@ class AsyncAgentRuntimeClient:
                 self._stream(calls.streamed_chat(model, messages, session_id, options))
             )
         return self._call(calls.chat(model, messages, session_id, options))
+
+    def events(self, run_id: str, after: int = 0) -> AsyncStream:
+        """What happens in a durable run, from any event on to the one that says how it ended.
+
+        Connections that are lost and replicas that go away are made up for: each event comes once,
+        with its `number`. Raises what can't be mended so, and ConnectionFailedError when no
+        runtime answers for a minute."""
+        return AsyncStream(self._follow(Following(run_id, after)))
+
+    async def wait(self, run_id: str) -> Json:
+        """The run, once it has ended. Raises as `events`."""
+        run = await self.get_run(run_id)
+        if run["status"] not in run_calls.ENDED:
+            async for _ in self.events(run_id):
+                pass
+            run = await self.get_run(run_id)
+        return run
 
     def connect(self, user_id: str, session_id: str | None = None) -> AsyncSocket:
         """A WebSocket to `/api/streaming/ws/{user_id}`, for an `async with`."""
@@ -220,7 +255,7 @@ class AsyncAgentRuntimeClient:
     async def _stream(self, call: StreamCall) -> AsyncGenerator[Event]:
         import httpx
 
-        response = await self._sent(call, call.body, {})
+        response = await self._sent(call, call.body, call.query)
         decoder = call.decoder()
         try:
             async for data in response.aiter_bytes():
@@ -235,11 +270,23 @@ class AsyncAgentRuntimeClient:
             await response.aclose()
         decoder.end()
 
+    async def _follow(self, following: Following) -> AsyncGenerator[Event]:
+        import asyncio
+
+        while not following.over:
+            try:
+                async with aclosing(self._stream(following.call())) as events:
+                    async for event in events:
+                        yield event
+            except RuntimeClientError as error:
+                await asyncio.sleep(following.lost(error))
+
 
 class AsyncStream:
     """An answer as it comes: events, or only its text. The request is sent with the first one.
 
-    An `async with` closes the connection when it is left early, which stops the run.
+    An `async with` closes the connection when it is left early, which stops the run,
+    unless it is a durable one.
     """
 
     def __init__(self, events: AsyncGenerator[Event]) -> None:
@@ -257,7 +304,10 @@ class AsyncStream:
 
     async def text(self) -> str:
         """All of the text, once it has come."""
-        return "".join([piece async for piece in self.texts()])
+        text = Text()
+        async for event in self:
+            text.add(event)
+        return str(text)
 
     async def aclose(self) -> None:
         await self._events.aclose()

@@ -78,9 +78,13 @@ class Attempts:
         return self._repeats < self._options.max_retries
 
     def _backoff(self) -> float:
-        most = min(LONGEST_WAIT_S, FIRST_WAIT_S * float(2**self._repeats))
         self._repeats += 1
-        return most * random.uniform(0.5, 1.0)
+        return backoff_s(self._repeats - 1)
+
+
+def backoff_s(repeats: int) -> float:
+    """Before the next try, after so many."""
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * float(2**repeats)) * random.uniform(0.5, 1.0)
 
 
 def answered(

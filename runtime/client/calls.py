@@ -41,7 +41,7 @@ def create_agent(
         "template_id": template_id,
         "template_config": template_config,
     }
-    return Call("POST", "/api/agents", shapes.envelope, _given(body))
+    return Call("POST", "/api/agents", shapes.envelope, shapes.given(body))
 
 
 def get_agent(agent_id: str | UUID) -> Call[Json]:
@@ -54,7 +54,10 @@ def list_agents(
 ) -> Call[Page]:
     """Agents that the caller sees, newest first."""
     return Call(
-        "GET", "/api/agents", shapes.page, query=_query(status=status, limit=limit, after=after)
+        "GET",
+        "/api/agents",
+        shapes.page,
+        query=shapes.query(status=status, limit=limit, after=after),
     )
 
 
@@ -103,7 +106,7 @@ def register_model(
         "api_key_env_var": api_key_env_var,
         **more,
     }
-    return Call("POST", "/api/models", shapes.envelope, _given(body))
+    return Call("POST", "/api/models", shapes.envelope, shapes.given(body))
 
 
 def list_models() -> Call[Page]:
@@ -130,12 +133,14 @@ def register_provider(
         "api_key_env": api_key_env,
         **more,
     }
-    return Call("POST", f"{_PROVIDERS}/register", shapes.data, _given(body))
+    return Call("POST", f"{_PROVIDERS}/register", shapes.data, shapes.given(body))
 
 
 def list_providers(*, limit: int = 50, after: str | None = None) -> Call[Page]:
     """What `provider_id` may be."""
-    return Call("GET", _PROVIDERS, shapes.provider_page, query=_query(limit=limit, after=after))
+    return Call(
+        "GET", _PROVIDERS, shapes.provider_page, query=shapes.query(limit=limit, after=after)
+    )
 
 
 def test_provider(provider_id: str) -> Call[Json]:
@@ -201,10 +206,10 @@ def asked(
 ) -> Json:
     """The body of a streaming chat, over HTTP and in a WebSocket's frame alike."""
     named = str(agent_id) if agent_id is not None else None
-    return _given({"messages": _messages(messages), "agent_id": named, **options})
+    return shapes.given({"messages": _messages(messages), "agent_id": named, **options})
 
 
-# Sessions, runs, the runtime
+# Sessions, memories, schedules, the runtime
 
 
 def create_session(
@@ -212,7 +217,7 @@ def create_session(
 ) -> Call[Json]:
     """Begin a conversation; its `id` is the session's name for every agent."""
     body = {"metadata": metadata, "items": list(items) or None}
-    return Call("POST", "/v1/conversations", shapes.whole, _given(body))
+    return Call("POST", "/v1/conversations", shapes.whole, shapes.given(body))
 
 
 def get_session(session_id: str) -> Call[Json]:
@@ -228,36 +233,11 @@ def list_session_items(
 ) -> Call[Page]:
     """What was said, oldest first."""
     path = f"/v1/conversations/{quoted(session_id)}/items"
-    return Call("GET", path, shapes.page, query=_query(limit=limit, after=after, order=order))
+    return Call("GET", path, shapes.page, query=shapes.query(limit=limit, after=after, order=order))
 
 
 def delete_session(session_id: str) -> Call[Json]:
     return Call("DELETE", f"/v1/conversations/{quoted(session_id)}", shapes.whole)
-
-
-def get_run(run_id: str) -> Call[Json]:
-    """How a run went: usage, times, steps, tools. It is on record when it has ended."""
-    return Call("GET", f"/v1/runs/{quoted(run_id)}", shapes.whole)
-
-
-def list_runs(
-    *,
-    agent_id: str | None = None,
-    session_id: str | None = None,
-    status: str | None = None,
-    limit: int = 50,
-    after: str | None = None,
-) -> Call[Page]:
-    query = _query(
-        agent_id=agent_id, session_id=session_id, status=status, limit=limit, after=after
-    )
-    return Call("GET", "/v1/runs", shapes.page, query=query)
-
-
-def feedback(run_id: str, rating: Literal["up", "down"], comment: str | None = None) -> Call[Json]:
-    """Say what you think of a run's answer; a second opinion takes the place of the first."""
-    body = _given({"rating": rating, "comment": comment})
-    return Call("POST", f"/v1/runs/{quoted(run_id)}/feedback", shapes.whole, body)
 
 
 def remember(
@@ -280,7 +260,7 @@ def remember(
         "agent": agent,
         "expires_in_s": expires_in_s,
     }
-    return Call("POST", "/v1/memories", shapes.whole, _given(body))
+    return Call("POST", "/v1/memories", shapes.whole, shapes.given(body))
 
 
 def list_memories(
@@ -293,7 +273,7 @@ def list_memories(
     after: str | None = None,
 ) -> Call[Page]:
     """What is known of the caller, newest first; with a query what fits it, the best first."""
-    asked = _query(query=query, agent=agent, scope=scope, tag=tag, limit=limit, after=after)
+    asked = shapes.query(query=query, agent=agent, scope=scope, tag=tag, limit=limit, after=after)
     return Call("GET", "/v1/memories", shapes.page, query=asked)
 
 
@@ -319,7 +299,7 @@ def create_schedule(
     """Have an agent run at set times: by a cron expression, or every so many seconds."""
     body = {"cron": cron, "timezone": timezone, "every_s": every_s, **more}
     asked = {"name": name or model, "model": model, "input": input}
-    return Call("POST", "/v1/schedules", shapes.whole, asked | _given(body))
+    return Call("POST", "/v1/schedules", shapes.whole, asked | shapes.given(body))
 
 
 def get_schedule(schedule_id: str) -> Call[Json]:
@@ -329,7 +309,7 @@ def get_schedule(schedule_id: str) -> Call[Json]:
 
 def list_schedules(*, limit: int = 50, after: str | None = None) -> Call[Page]:
     """Newest first."""
-    return Call("GET", "/v1/schedules", shapes.page, query=_query(limit=limit, after=after))
+    return Call("GET", "/v1/schedules", shapes.page, query=shapes.query(limit=limit, after=after))
 
 
 def list_schedule_runs(
@@ -337,7 +317,7 @@ def list_schedule_runs(
 ) -> Call[Page]:
     """What became of its ticks, the newest first."""
     path = f"/v1/schedules/{quoted(schedule_id)}/runs"
-    return Call("GET", path, shapes.page, query=_query(limit=limit, after=after))
+    return Call("GET", path, shapes.page, query=shapes.query(limit=limit, after=after))
 
 
 def pause_schedule(schedule_id: str) -> Call[Json]:
@@ -377,7 +357,7 @@ def _message(
     conversation_id: str | UUID | None,
 ) -> tuple[str, Callable[[Answered], Json], Json]:
     named = str(conversation_id) if conversation_id is not None else None
-    body = _given({"message": message, "conversation_id": named})
+    body = shapes.given({"message": message, "conversation_id": named})
     return f"/api/agents/{quoted(agent_id)}/messages", parse, body
 
 
@@ -392,11 +372,3 @@ def _chat(
 
 def _messages(messages: Messages) -> list[Mapping[str, Any]]:
     return [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
-
-
-def _given(fields: Mapping[str, Any]) -> Json:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _query(**fields: str | int | None) -> dict[str, str | int]:
-    return {name: value for name, value in fields.items() if value is not None}

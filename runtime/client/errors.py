@@ -135,6 +135,7 @@ _KINDS: Mapping[int, type[RuntimeClientError]] = {
 
 
 _STATUS_OF_CODE: Mapping[str, int] = {
+    "run_not_found": 404,
     "upstream_error": 502,
     "upstream_auth_failed": 502,
     "invalid_structured_output": 502,

@@ -30,9 +30,10 @@ class Call(Generic[T]):
 @dataclass(frozen=True, slots=True)
 class StreamCall:
     path: str
-    body: Json
+    body: Json | None
     decoder: NewDecoder
-    method: Literal["POST"] = "POST"
+    method: Literal["GET", "POST"] = "POST"
+    query: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +110,12 @@ def completion(answer: Answered) -> Completion:
         conversation_id=answer.headers.get("x-conversation-id"),
         raw=answer.body,
     )
+
+
+def given(fields: Mapping[str, Any]) -> Json:
+    """A body of those that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def query(**fields: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -5,13 +5,19 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
-from runtime.client import calls
+from runtime.client import calls, run_calls
 from runtime.client.attempts import Attempts, answered, connection_failed
 from runtime.client.calls import Messages
-from runtime.client.errors import ClientClosedError, RequestTimeoutError, StreamBrokenError
+from runtime.client.errors import (
+    ClientClosedError,
+    RequestTimeoutError,
+    RuntimeClientError,
+    StreamBrokenError,
+)
 from runtime.client.events import Event, TextDelta
 from runtime.client.options import CONNECT_S, SILENCE_S, Options
-from runtime.client.shapes import Call, Completion, StreamCall
+from runtime.client.run_events import Following, Text
+from runtime.client.shapes import Call, Completion, Json, StreamCall
 from runtime.client.wrapping import like
 
 if TYPE_CHECKING:
@@ -102,9 +108,20 @@ class AgentRuntimeClient:
     run_schedule = _calling(calls.run_schedule)
     delete_schedule = _calling(calls.delete_schedule)
 
-    get_run = _calling(calls.get_run)
-    list_runs = _calling(calls.list_runs)
-    feedback = _calling(calls.feedback)
+    start_run = _calling(run_calls.start_run)
+    get_run = _calling(run_calls.get_run)
+    list_runs = _calling(run_calls.list_runs)
+    cancel_run = _calling(run_calls.cancel_run)
+    retry_run = _calling(run_calls.retry_run)
+    resume_run = _calling(run_calls.resume_run)
+    fork_run = _calling(run_calls.fork_run)
+    list_run_steps = _calling(run_calls.list_run_steps)
+    list_run_tool_calls = _calling(run_calls.list_run_tool_calls)
+    list_run_checkpoints = _calling(run_calls.list_run_checkpoints)
+    list_approvals = _calling(run_calls.list_approvals)
+    decide_approval = _calling(run_calls.decide_approval)
+    feedback = _calling(run_calls.feedback)
+
     health = _calling(calls.health)
     stats = _calling(calls.stats)
 
@@ -143,6 +160,23 @@ class AgentRuntimeClient:
         if stream:
             return Stream(self._stream(calls.streamed_chat(model, messages, session_id, options)))
         return self._call(calls.chat(model, messages, session_id, options))
+
+    def events(self, run_id: str, after: int = 0) -> Stream:
+        """What happens in a durable run, from any event on to the one that says how it ended.
+
+        Connections that are lost and replicas that go away are made up for: each event comes once,
+        with its `number`. Raises what can't be mended so, and ConnectionFailedError when no
+        runtime answers for a minute."""
+        return Stream(self._follow(Following(run_id, after)))
+
+    def wait(self, run_id: str) -> Json:
+        """The run, once it has ended. Raises as `events`."""
+        run = self.get_run(run_id)
+        if run["status"] not in run_calls.ENDED:
+            for _ in self.events(run_id):
+                pass
+            run = self.get_run(run_id)
+        return run
 
     def connect(self, user_id: str, session_id: str | None = None) -> Socket:
         """A WebSocket to `/api/streaming/ws/{user_id}`, for a `with`."""
@@ -217,7 +251,7 @@ class AgentRuntimeClient:
     def _stream(self, call: StreamCall) -> Generator[Event]:
         import httpx
 
-        response = self._sent(call, call.body, {})
+        response = self._sent(call, call.body, call.query)
         decoder = call.decoder()
         try:
             for data in response.iter_bytes():
@@ -231,11 +265,19 @@ class AgentRuntimeClient:
             response.close()
         decoder.end()
 
+    def _follow(self, following: Following) -> Generator[Event]:
+        while not following.over:
+            try:
+                yield from self._stream(following.call())
+            except RuntimeClientError as error:
+                time.sleep(following.lost(error))
+
 
 class Stream:
     """An answer as it comes: events, or only its text. The request is sent with the first one.
 
-    A `with` closes the connection when it is left early, which stops the run.
+    A `with` closes the connection when it is left early, which stops the run,
+    unless it is a durable one.
     """
 
     def __init__(self, events: Generator[Event]) -> None:
@@ -253,7 +295,10 @@ class Stream:
 
     def text(self) -> str:
         """All of the text, once it has come."""
-        return "".join(self.texts())
+        text = Text()
+        for event in self:
+            text.add(event)
+        return str(text)
 
     def close(self) -> None:
         self._events.close()

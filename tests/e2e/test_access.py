@@ -665,6 +665,7 @@ MATRIX = [
     Row("POST /v1/runs", "submitted", "404 404 202 202 202 404", body=responding),
     Row("POST /v1/runs", "published", "202 202 202 202 202 404", body=responding),
     Row("GET /v1/runs/{id}", "run with steps", "404 404 200 404 200 404"),
+    Row(f"GET {RUN}/steps", "run with steps", "404 404 200 404 200 404"),
     Row(f"GET {RUN}/events", "run with steps", "404 404 200 404 200 404"),
     Row(f"POST {RUN}/cancel", "run with steps", "404 404 200 404 200 404"),
     Row(f"POST {RUN}/retry", "run with steps", "404 404 202 404 202 404"),

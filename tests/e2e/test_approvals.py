@@ -72,6 +72,9 @@ async def test_a_run_waits_and_goes_on_with_what_was_approved(runtime: Served) -
         "paid 40",
         {"amount": 40},
     )
+    steps = (await runtime.get(f"{path}/steps"))["data"]
+    assert [step["status"] for step in steps] == ["success"] * len(steps)
+    assert (steps[0]["attempt"], steps[-1]["attempt"]) == (1, 2)
     assert (await runtime.get("/v1/approvals?status=pending"))["data"] == []
     assert await runtime.post(f"{path}/approvals/{asked['id']}", word) == decided
 

@@ -119,6 +119,38 @@ async def test_a_reader_goes_on_behind_what_it_has(served: Served) -> None:
         assert await streamed(served, run["id"], last) == whole[after:]
 
 
+async def test_its_steps_are_seen_while_it_goes_on_and_afterwards(served: Served) -> None:
+    run = await order(served, SLOW)
+    path = f"/v1/runs/{run['id']}/steps"
+    going_on = await served.until(lambda found: bool(found["data"]), path)
+    await ended(served, run["id"])
+    (step,) = (await served.get(path))["data"]
+
+    assert [(each["status"], each["duration_ms"]) for each in going_on["data"]] == [
+        ("running", None)
+    ]
+    assert (step["id"], step["name"]) == (going_on["data"][0]["id"], "answer")
+    assert (step["status"], step["attempt"], step["attempts"]) == ("success", 1, 1)
+    assert step["duration_ms"] > 0
+
+
+async def test_a_step_that_its_run_s_end_cut_off_has_failed(served: Served) -> None:
+    run = await order(served, "delay:50 words:400")
+    await under_way(served, run["id"])
+    await served.post(f"/v1/runs/{run['id']}/cancel")
+
+    (step,) = (await served.get(f"/v1/runs/{run['id']}/steps"))["data"]
+    assert step["status"] == "error"
+
+
+async def test_steps_of_a_run_whose_caller_waited_are_in_its_record(served: Served) -> None:
+    await served.ask("assistant", "I wait.")
+    (run,) = (await served.get("/v1/runs?limit=1"))["data"]
+
+    (step,) = (await served.get(f"/v1/runs/{run['id']}/steps"))["data"]
+    assert (step["id"], step["name"], step["status"]) == (None, "answer", "success")
+
+
 async def test_a_page_of_the_log_can_be_read_as_json(served: Served) -> None:
     run = await order(served)
     whole = await streamed(served, run["id"])
@@ -306,7 +338,7 @@ async def test_a_wrong_order_is_refused_by_name(served: Served, fields: Json, na
 
 async def test_an_unknown_agent_or_run_is_not_found(served: Served) -> None:
     await served.post("/v1/runs", {"model": "nobody", "input": "Hi"}, status=404)
-    for path in ("", "/events"):
+    for path in ("", "/events", "/steps"):
         await served.get(f"/v1/runs/run_0{path}", status=404)
     for path in ("cancel", "retry"):
         await served.post(f"/v1/runs/run_0/{path}", status=404)

@@ -23,7 +23,13 @@ from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import After, Limit, provided
 from runtime.infrastructure.web.requests import StrictRoute
 from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS
-from runtime.infrastructure.web.routes.runs_wire import RunList, RunOut, StartRunIn
+from runtime.infrastructure.web.routes.runs_wire import (
+    RunList,
+    RunOut,
+    RunStepList,
+    RunStepOut,
+    StartRunIn,
+)
 
 router = APIRouter(
     prefix="/v1/runs", tags=["Runs"], responses=PLATFORM_ERRORS, route_class=StrictRoute
@@ -139,6 +145,14 @@ async def get_run(id: str, caller: Caller, queries: Queries) -> RunOut:
     """How a run stands or went: usage, timings, steps, tools. Its id is in a completion's
     `metadata`."""
     return RunOut.of(await queries.seen(caller, RunId(id)))
+
+
+@router.get("/{id}/steps")
+async def list_steps(id: str, caller: Caller, queries: Queries) -> RunStepList:
+    """Its steps in the order in which they began: of a durable run while it goes on, too."""
+    return RunStepList(
+        data=[RunStepOut.of(step) for step in await queries.steps(caller, RunId(id))]
+    )
 
 
 @router.post("/{id}/cancel")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
 
 from runtime.application.commands.durable import RunWebhook, StartRun
-from runtime.application.queries.runs import SeenRun
+from runtime.application.queries.runs import SeenRun, SeenStep
 from runtime.domain.entities.durable import MAX_PRIORITY, DurableRun
 from runtime.domain.entities.runs import Run, RunStatus, StepRecord, ToolRecord
 from runtime.domain.value_objects.chat import MAX_MESSAGES, ChatRole, Message
@@ -302,3 +302,30 @@ class EventPageOut(BaseModel):
         description="Each with its `seq`, its `type`, and what belongs to that type."
     )
     has_more: bool
+
+
+class RunStepOut(BaseModel):
+    id: str | None = Field(description="Of a durable run's.")
+    name: str
+    status: Literal["running", "success", "error"] = Field(
+        description="error: it failed, or was cut off by the end of its run."
+    )
+    attempt: int = Field(description="The attempt of the run that began it.")
+    duration_ms: float | None
+    attempts: int = Field(description="How often its code was tried in the end.")
+
+    @classmethod
+    def of(cls, step: SeenStep) -> Self:
+        return cls(
+            id=step.id,
+            name=step.name,
+            status=step.status,
+            attempt=step.attempt,
+            duration_ms=step.duration_ms,
+            attempts=step.attempts,
+        )
+
+
+class RunStepList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[RunStepOut]
