@@ -104,7 +104,7 @@ async def test_a_run_is_cancelled_retried_and_gone_on_with(client: Either) -> No
         await client.call("start_run", "assistant", COUNT, not_before=datetime(2090, 1, 1))
 
 
-async def test_a_run_goes_on_with_a_person_s_word_and_is_forked(client: Either, runtime: Served) -> None:
+async def test_a_run_goes_on_with_a_word_and_is_forked(client: Either, runtime: Served) -> None:
     config = {"tools": ["pay"]}
     await runtime.publish(name="Cashier", template_id="react-agent", template_config=config)
     run = await client.call("start_run", "cashier", 'pay {"amount": 40}')
