@@ -12,9 +12,10 @@ address, token = os.environ.get("RUNTIME_URL"), os.environ.get("RUNTIME_TOKEN")
 with AgentRuntimeClient(address, token) as client:
     run = client.start_run("assistant", "Count to 10", metadata={"ticket": "T-42"})
     print(f"ordered, {run['status']}")
+    last = 0
     with client.events(run["id"]) as events:
         for event in events:
-            last = event.number or 0
+            last = event.number or last
             if isinstance(event, TextDelta):
                 print(f"begins with {event.text.strip()}")
                 break
