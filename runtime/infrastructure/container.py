@@ -364,21 +364,6 @@ class Container(containers.DeclarativeContainer):
     )
     session_turns = providers.Singleton(SessionTurns, session_desk)
     connections = providers.Singleton(Connections, settings.provided.ws_max_connections_per_user)
-    exposition = providers.Singleton(
-        Exposition,
-        metrics.provided.registry,
-        providers.Factory(
-            Present,
-            admission=admission,
-            instances=instances,
-            recorder=recorder,
-            sessions=session_desk,
-            connections=connections,
-            templates=templates,
-            providers=models.provided.every_health,
-        ),
-    )
-
     drafting = providers.Factory(
         Drafting, templates=templates, models=models, secrets=config_secrets
     )
@@ -416,7 +401,12 @@ class Container(containers.DeclarativeContainer):
     )
     approval_queries = providers.Factory(ApprovalQueries, uow=uow, recorder=recorder)
     decide_approval = providers.Factory(
-        DecideApprovalHandler, uow=uow, now=clock, tools=tools, dispatcher=dispatcher
+        DecideApprovalHandler,
+        uow=uow,
+        now=clock,
+        tools=tools,
+        dispatcher=dispatcher,
+        signals=run_signals,
     )
     give_feedback = providers.Factory(GiveFeedbackHandler, uow=uow, recorder=recorder, now=clock)
     remember = providers.Factory(memories.RememberHandler, book=memory_book, catalogue=catalogue)
@@ -460,6 +450,23 @@ class Container(containers.DeclarativeContainer):
         signals=run_signals,
         now=clock,
     )
+    exposition = providers.Singleton(
+        Exposition,
+        metrics.provided.registry,
+        providers.Factory(
+            Present,
+            admission=admission,
+            instances=instances,
+            recorder=recorder,
+            sessions=session_desk,
+            connections=connections,
+            templates=templates,
+            providers=models.provided.every_health,
+            worker=run_worker,
+            caretaker=caretaker,
+        ),
+    )
+
     webhook_secrets = providers.Singleton(WebhookSecrets, vault)
     webhook_sender = providers.Singleton(EgressWebhookSender, egress)
     start_run = providers.Factory(
@@ -472,10 +479,6 @@ class Container(containers.DeclarativeContainer):
     )
     cancel_run = providers.Factory(durable.CancelRunHandler, uow=uow, desk=run_desk)
     retry_run = providers.Factory(durable.RetryRunHandler, uow=uow, desk=run_desk, now=clock)
-    decide_approval = providers.Factory(
-        DecideApprovalHandler, uow=uow, now=clock, tools=tools, dispatcher=dispatcher
-    )
-    approval_queries = providers.Factory(ApprovalQueries, uow=uow, recorder=recorder)
     graph_states = providers.Singleton(LangGraphStates)
     resume_run = providers.Factory(
         durable_forks.ResumeRunHandler,

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from runtime.domain.errors import DatabaseUnavailable, DomainError, InvalidValue
+from runtime.infrastructure.sqlite_connection import connect
 
 POOL_WAIT_S = 5
 MIGRATION_WAIT_S = 60
@@ -165,7 +166,7 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
     # before the first write see the newest commit, as under READ COMMITTED on PostgreSQL.
     engine = create_async_engine(
         url.set(drivername="sqlite+aiosqlite", query={**_SQLITE_DEFAULTS, **url.query}),
-        connect_args={"isolation_level": "IMMEDIATE"},
+        connect_args={"isolation_level": "IMMEDIATE", "async_creator_fn": connect},
         pool_size=8,
         max_overflow=0,
         pool_timeout=POOL_WAIT_S,

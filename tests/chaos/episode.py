@@ -118,13 +118,14 @@ class _Episode:
             await task
 
     async def _serving(self, target: int) -> Replica:
-        """Waits for one; what is not there can't fail."""
+        """Waits for most of them: what is not there can't fail."""
         replicas = self._fleet.replicas
         async with asyncio.timeout(60):
             while True:
-                for each in (*replicas[target:], *replicas[:target]):
-                    if each.serving and not each.leaving:
-                        return each
+                in_turn = (*replicas[target:], *replicas[:target])
+                there = [each for each in in_turn if each.serving and not each.leaving]
+                if len(there) > len(replicas) // 2:
+                    return there[0]
                 for task in self._going_on:
                     if task.done():
                         task.result()

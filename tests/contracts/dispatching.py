@@ -73,6 +73,13 @@ class Site:
         await until(lambda: len(self.begun) >= runs)
 
     async def ended(self, ticket: Ticket) -> None:
+        """Sooner or later: the database may be busy, or away."""
+        with suppress(DatabaseUnavailable):
+            return await self._end(ticket)
+        await asyncio.sleep(0.05)
+        await self.ended(ticket)
+
+    async def _end(self, ticket: Ticket) -> None:
         async with self.uow(ticket.scope) as work:
             run = await work.durable.get(ticket.id)
             ended = run.ended(RunStatus.COMPLETED, datetime.now(UTC), None)

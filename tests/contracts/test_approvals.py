@@ -16,6 +16,7 @@ from runtime.domain.services.durability import ApprovalRequest, Decision
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.identity import Principal, Scope
 from runtime.domain.value_objects.ids import AgentId, LineId, RunId
+from runtime.infrastructure.signals.local import LocalSignals
 from tests.contracts.conftest import Storage
 from tests.contracts.samples import ALL, ANN, BOB, NOON, OTHER_PROJECT, PROJECT, all_of
 from tests.contracts.samples import minutes_past_noon as minute
@@ -172,7 +173,9 @@ async def test_of_two_words_at_the_same_time_one_counts(storage: Storage) -> Non
     asked = an_approval()
     await storage.goes_on(RUN)
     await put(storage.uow, asked)
-    handle = DecideApprovalHandler(storage.uow, lambda: minute(1), ScriptedTools(), Nowhere())
+    handle = DecideApprovalHandler(
+        storage.uow, lambda: minute(1), ScriptedTools(), Nowhere(), LocalSignals()
+    )
     words = [Decision("approve"), Decision("reject"), Decision("reject", reason="No.")]
 
     async def say(word: Decision) -> object:

@@ -283,12 +283,14 @@ async def test_a_stopped_process_begins_nothing_more_and_ends_what_goes_on(yard:
 
 async def test_an_outage_of_the_database_delays_runs_and_no_more(yard: Yard) -> None:
     process = await yard.process()
-    before, within, behind = an_order(), an_order(due_in_s=0.3), an_order()
-    await process.order(before, within)
+    before = an_order()
+    await process.order(before)
     await yard.site.begins(1)
+    within, behind = an_order(due_in_s=0.5), an_order()
+    await process.order(within)
     async with yard.storage.outage():
         await process.dispatcher.dispatch(within)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.8)
         assert yard.site.ids == [before.id]
 
     await yard.site.begins(2)

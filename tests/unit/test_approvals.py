@@ -30,6 +30,7 @@ from runtime.domain.services.tools import Approver
 from runtime.domain.value_objects.identity import KeyScope, Principal, Role
 from runtime.domain.value_objects.ids import ApprovalId, RunId, UserId
 from runtime.domain.value_objects.tool_arguments import fingerprint
+from runtime.infrastructure.signals.local import LocalSignals
 from tests.contracts.samples import ALL, ANN, BOB, NOON, OTHER_PROJECT, PROJECT, minutes_past_noon
 from tests.contracts.test_approvals import ANNS, REQUEST, RUN, an_approval
 from tests.fakes import MemoryRunLog, MemoryStore, Published, memory_unit_of_work
@@ -64,6 +65,7 @@ class Desk:
             lambda: minutes_past_noon(1),
             Fitting(),
             self.dispatched,  # type: ignore[arg-type]
+            LocalSignals(),
         )
 
     async def asked(self, *approvals: Approval, status: RunStatus = RunStatus.WAITING) -> None:

@@ -48,7 +48,7 @@ from runtime.infrastructure.providers.faults import retry_after_s
 from runtime.infrastructure.providers.openai import OpenAIProvider
 from tests.providers import openai
 from tests.upstream import Exchange, FakeUpstream, answers, faults
-from tests.upstream.answers import chunk, chunks
+from tests.upstream.answers import chunk, chunks, says
 from tests.upstream.wire import Behaviour
 
 KEY = "sk-canary-1234567890"
@@ -208,6 +208,7 @@ async def test_a_body_of_many_megabytes_arrives_whole(
     upstream: FakeUpstream, provider: OpenAIProvider
 ) -> None:
     text = "long " * 1_000_000
+    upstream.script(says("Read."))
     await events_of(provider, (Message(ChatRole.USER, text),))
 
     (request,) = upstream.requests

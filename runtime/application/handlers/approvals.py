@@ -16,6 +16,7 @@ from runtime.domain.errors import (
     RunNotWaiting,
 )
 from runtime.domain.services.dispatcher import RunDispatcher
+from runtime.domain.services.signals import RunSignals, Signal
 from runtime.domain.services.tools import ToolService
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.tool_arguments import canonical
@@ -27,6 +28,7 @@ class DecideApprovalHandler:
     now: Callable[[], datetime]
     tools: ToolService
     dispatcher: RunDispatcher
+    signals: RunSignals
 
     async def __call__(self, command: DecideApproval) -> Approval:
         """The same answer by the same person twice is as good as once.
@@ -51,6 +53,7 @@ class DecideApprovalHandler:
                 raise RunNotWaiting(approval.run_id)
             run = await self._write(work, decided, command)
             await work.commit()
+        self.signals.tell([Signal("log", approval.run_id)])
         if run:
             await self.dispatcher.dispatch(run)
         return decided

@@ -8,6 +8,7 @@ from runtime.application.commands.durable import CancelRun, RetryRun, StartRun
 from runtime.application.commands.runs import ExecuteAgent, SessionRef
 from runtime.application.handlers.runs import ExecuteAgentHandler, ordered
 from runtime.application.services.durable.desk import RunDesk
+from runtime.application.services.durable.ordering import order_id
 from runtime.application.services.webhooks.secrets import WebhookSecrets
 from runtime.domain.entities.durable import Callback, DurableRun, Origin, OriginKind
 from runtime.domain.errors import InvalidValue, RunNotDurable, RunNotEnded, RunNotFound
@@ -93,7 +94,8 @@ def again(run: DurableRun, actor: Principal, at: datetime, kind: OriginKind) -> 
     """A new run of the same order, in the name of whoever asks for it."""
     order = replace(run.order, caller=actor, response=False)
     return DurableRun(
-        id=new_run_id(),
+        # The others copy what the run begins with under its id, and that only once.
+        id=order_id(at) if kind == "retry" else new_run_id(),
         project_id=actor.project_id,
         owner_id=actor.user_id,
         agent_id=run.agent_id,

@@ -108,7 +108,8 @@ class CreateResponseHandler:
         await self.execute.check(agent, execute)
         run = ordered(execute, agent, created_at, response=True)
         response = replace(_begun(command, run.id, created_at), status=ResponseStatus.QUEUED)
-        await self.desk.submit(run, response)
+        kept = await self.desk.submit(run, response)
+        response = replace(response, id=response_id(kept.id), created_at=kept.created_at)
         return Begun(response, None, None, self.now)
 
 

@@ -7,6 +7,7 @@ from runtime.application.services.catalogue import AgentCatalogue
 from runtime.application.services.completions import CompletionKeeper
 from runtime.application.services.direct import DirectModels
 from runtime.application.services.durable.attempt import Attempt
+from runtime.application.services.durable.ordering import order_id
 from runtime.application.services.durable.part import DurablePart
 from runtime.application.services.engine import Engine
 from runtime.application.services.execution import Execution
@@ -14,7 +15,6 @@ from runtime.application.services.keepers import RunKeeper
 from runtime.application.services.sessions import SessionTurns
 from runtime.domain.entities.agents import Agent
 from runtime.domain.entities.durable import DurableRun, RunOrder
-from runtime.domain.value_objects.ids import new_run_id
 from runtime.domain.value_objects.memory import is_task_prompt
 
 
@@ -87,7 +87,7 @@ def ordered(
     """The same command, as a run that outlives its caller."""
     caller, session = command.caller, command.session
     return DurableRun(
-        id=new_run_id(),
+        id=order_id(at),
         project_id=caller.project_id,
         owner_id=caller.user_id,
         agent_id=agent.id,

@@ -140,7 +140,8 @@ class ActiveRun:
             return
         if self.record is None:
             self.record = self.journal.record(end)
-            self._engine.recorder.add(self.record)
+            if self._part is None:
+                self._engine.recorder.add(self.record)
         self._watch.ended(self.record)
         self.channel.close(end)
 
@@ -171,7 +172,8 @@ class ActiveRun:
             await self._settle_grant(self.journal.usage.total_tokens)
         elif self._grant:
             self.record = self.journal.record(end)
-            await self._engine.recorder.write(self.record, now=bool(self._grant.purses))
+            if self._part is None:
+                await self._engine.recorder.write(self.record, now=bool(self._grant.purses))
             self._meter.settle(self.record)
             await self._settle_grant(self.record.usage.total_tokens)
         return end

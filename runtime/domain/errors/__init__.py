@@ -61,9 +61,9 @@ DomainError
 │   └── TokenKeysUnavailable     the keys that check JWTs can't be read
 ├── RunTimeout           the run used up its own time
 ├── DeadlineExceeded     the run had not ended when it had to
-├── TooManyAttempts      it was begun again and again
 ├── ExecutionFailed      the template's code failed
 │   ├── StepFailed · IterationLimit
+│   ├── TooManyAttempts          each one's process died
 │   ├── StateNotStorable · StateUnreadable
 │   └── SecretUnreadable         a stored secret does not open with the runtime's keys
 ├── UpstreamFailed       the model's provider failed

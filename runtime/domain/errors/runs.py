@@ -111,16 +111,6 @@ class DeadlineExceeded(DomainError):
         super().__init__(f"The run had not ended by its deadline, {deadline:%Y-%m-%dT%H:%M:%SZ}.")
 
 
-class TooManyAttempts(DomainError):
-    code = "too_many_attempts"
-
-    def __init__(self, most: int) -> None:
-        super().__init__(
-            f"The run was begun {most} times and did not come to an end: its processes died each "
-            "time."
-        )
-
-
 class RunNotDurable(Conflict):
     code = "run_not_durable"
 
@@ -149,6 +139,16 @@ class StepFailed(ExecutionFailed):
     def __init__(self, step: str, tries: int, why: str) -> None:
         tried = "1 try" if tries == 1 else f"{tries} tries"
         super().__init__(f"Step '{step}' failed after {tried}: {why}")
+
+
+class TooManyAttempts(ExecutionFailed):
+    code = "too_many_attempts"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"The run was begun {most} times and did not come to an end: its processes died each "
+            "time."
+        )
 
 
 class IterationLimit(ExecutionFailed):

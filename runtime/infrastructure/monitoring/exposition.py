@@ -10,6 +10,8 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from runtime.application.services.admission import Admission
+from runtime.application.services.durable.caretaker import AT_ONCE, Caretaker
+from runtime.application.services.durable.worker import Worker
 from runtime.application.services.instances import InstanceCache
 from runtime.application.services.recorder import RunRecorder
 from runtime.application.services.session_holds import SessionDesk
@@ -33,10 +35,13 @@ class Present:
     connections: Sized
     templates: TemplateCatalog
     providers: Callable[[], Sequence[ProviderHealth]]
+    worker: Worker
+    caretaker: Caretaker
 
     def __call__(self) -> Sequence[Metric]:
         return [
             *self._runs(),
+            *self._durable(),
             *self._providers(),
             *self._instances(),
             *self._records(),
@@ -60,6 +65,16 @@ class Present:
         limits.add_metric(["agent"], admission.agent_limit)
         yield limits
         yield _gauge("draining", "1: no new runs are taken.", not admission.open)
+
+    def _durable(self) -> Iterator[Metric]:
+        running, due = len(self.worker.active), self.caretaker.due
+        yield _gauge("durable_running_runs", "Durable runs that this process has.", running)
+        yield _gauge("durable_due_runs", f"Durable runs that nobody has, up to {AT_ONCE}.", due)
+        yield _counter(
+            "agent_runtime_durable_takeovers",
+            "Durable runs taken up after their process was gone.",
+            self.caretaker.taken_over,
+        )
 
     def _providers(self) -> Iterator[Metric]:
         healthy = _labelled("provider_healthy", "0: not healthy.", "project", "provider")

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runtime.application.services.durable.ordering import REQUEST
 from runtime.application.services.idempotency import IdempotentRequests
 from runtime.domain.errors import DomainError, IdempotencyKeyInUse, IdempotencyKeyReused
 from runtime.domain.value_objects.idempotency import (
@@ -64,15 +65,19 @@ async def once(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None
     key = IdempotencyKey(caller.project_id, caller.user_id, texts.pop() if len(texts) == 1 else "")
     body = await request.body()
     requests = container.idempotent_requests()
-    found = await requests.claim(key, _fingerprint(request, caller, body))
+    fingerprint = _fingerprint(request, caller, body)
+    found = await requests.claim(key, fingerprint)
     if isinstance(found, KeptAnswer):
         await _again(found)(scope, receive, send)
         return
     most = container.settings().max_idempotent_answer_bytes
     answering = _Answering(requests, found, scope, send, most)
+    # Whoever takes the key over when this process is killed finds what it has ordered.
+    asked = REQUEST.set(_digest(key, fingerprint))
     try:
         await app(scope, answering.receiving(body, receive), answering.send)
     finally:
+        REQUEST.reset(asked)
         await answering.ended()
 
 
@@ -169,6 +174,11 @@ class _Answering:
         self._settled = True
         answer = KeptAnswer(self._status, self._headers, bytes(self._body))
         await self._requests.keep(self._claim, None if self._too_large else answer)
+
+
+def _digest(key: IdempotencyKey, fingerprint: str) -> bytes:
+    parts = (key.project_id, key.owner_id, key.text, fingerprint)
+    return hashlib.sha256(json.dumps(parts).encode()).digest()
 
 
 def _fingerprint(request: Request, caller: Principal, body: bytes) -> str:

@@ -81,6 +81,7 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         self._loop = asyncio.get_running_loop()
         self._writing = asyncio.Lock()
         self._batch = _Batch()
+        self._opened = False
         self._ahead: CheckpointTuple | None = None
         self._small: dict[tuple[str, str, str], bytes] = {}
         """Values that are kept with the state, by namespace, channel and version."""
@@ -97,12 +98,14 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         if found is not None:
             self.source, self.newest_id = found.source, found.id
             self._ahead = await self._whole(found)
+        self._opened = True
         return self._ahead
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         namespace = _namespace(config)
         id = get_checkpoint_id(config)
-        if self._ahead is not None and not namespace and not id:
+        if self._opened and not namespace and not id:
+            self._opened = False
             ahead, self._ahead = self._ahead, None
             return ahead
         return await self._tuple(namespace, id)

@@ -52,6 +52,9 @@ class Caretaker:
     signals: RunSignals
     now: Callable[[], datetime]
     rounds: Rounds = field(default_factory=Rounds)
+    due: int = 0
+    """Queued and due at the last look, up to AT_ONCE."""
+    taken_over: int = 0
     _task: asyncio.Task[None] | None = None
     _last: dict[str, float] = field(default_factory=dict)
     _away: bool = False
@@ -79,13 +82,16 @@ class Caretaker:
             if ticket.id in self.worker.active:
                 continue
             if await self.queue.give_back(ticket):
+                self.taken_over += 1
                 logger.warning("run %s is begun again: its process is gone", ticket.id)
                 await self.dispatcher.dispatch(ticket)
 
     async def reconcile(self) -> None:
         """What is queued, held or late, as the table says, against what goes on."""
         now = self.now()
-        for ticket in await self.queue.due(now, limit=AT_ONCE):
+        due = await self.queue.due(now, limit=AT_ONCE)
+        self.due = len(due)
+        for ticket in due:
             await self.dispatcher.dispatch(ticket)
         await self._give_back_strays()
         for ticket in await self.queue.expired(now, limit=AT_ONCE):

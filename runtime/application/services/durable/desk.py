@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from runtime.application.services.durable.endings import Endings
+from runtime.application.services.durable.ordering import earlier_id
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.responses import Response
-from runtime.domain.errors import TooManyQueuedRuns
+from runtime.domain.errors import RunNotFound, TooManyQueuedRuns
 from runtime.domain.events.runs import RunCancelled
 from runtime.domain.services.dispatcher import RunDispatcher
-from runtime.domain.unit_of_work import UnitOfWorkFactory
+from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 
 
 @dataclass
@@ -23,6 +24,8 @@ class RunDesk:
         """On record once this returns: it will run, whatever happens. An order that is there
         already is taken as it is. Raises TooManyQueuedRuns, DatabaseUnavailable."""
         async with self.uow(run.scope) as work:
+            if known := await _known(work, run):
+                return known
             if await work.durable.queued() >= self.most_queued:
                 raise TooManyQueuedRuns(self.most_queued)
             if not await work.durable.add(run):
@@ -36,3 +39,14 @@ class RunDesk:
     async def cancel(self, run: DurableRun) -> DurableRun:
         """At whatever process it runs. One that has ended stays as it is."""
         return run if run.status.final else await self.endings.close(run, RunCancelled())
+
+
+async def _known(work: UnitOfWork, run: DurableRun) -> DurableRun | None:
+    """What the same request ordered before: its answer was lost, or its process killed."""
+    earlier = earlier_id(run.created_at)
+    for id in (run.id, earlier) if earlier else ():
+        try:
+            return await work.durable.get(id)
+        except RunNotFound:
+            continue
+    return None

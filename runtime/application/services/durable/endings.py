@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from runtime.application.services.durable.logs import all_events
 from runtime.application.services.durable.part import AlreadyKept, Paused
 from runtime.application.services.durable.records import record_of
 from runtime.application.services.journal import outcome
@@ -17,11 +18,8 @@ from runtime.domain.events.runs import RunEvent, RunFailed, TextDelta
 from runtime.domain.services.durability import ApprovalRequest, AttemptLost
 from runtime.domain.services.signals import RunSignals, Signal
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
-from runtime.domain.value_objects.ids import RunId
 from runtime.domain.value_objects.items import items_of
 from runtime.domain.value_objects.run_logs import effective
-
-READ_AT_ONCE = 512
 
 
 @dataclass
@@ -59,7 +57,7 @@ class Endings:
             at, price_of = self.now(), self.rulebook.price_of(run.project_id)
             if not await work.durable.finish(_final(run, outcome(end)[0], at, end)):
                 return await work.durable.get(run.id)
-            events = await _read(work, run.id)
+            events = await all_events(work, run.id)
             await work.run_events.append(run.id, len(events), [end])
             record = record_of(run, events, end, at, price_of)
             await self._leave(work, run, record, end, effective(events))
@@ -120,13 +118,6 @@ class Endings:
             response = await work.responses.get(response_id(run.id))
             output = items_of(run.id, events, open_items(end))
             await work.responses.finish(response.ended(end, output, record.ended_at))
-
-
-async def _read(work: UnitOfWork, run: RunId) -> list[RunEvent]:
-    events: list[RunEvent] = []
-    while more := await work.run_events.read(run, after=len(events), limit=READ_AT_ONCE):
-        events += more
-    return events
 
 
 def _final(run: DurableRun, status: RunStatus, at: datetime, end: End) -> DurableRun:

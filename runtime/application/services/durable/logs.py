@@ -12,7 +12,7 @@ from runtime.domain.errors import Draining, InvalidValue
 from runtime.domain.events.runs import TERMINAL, RunEvent
 from runtime.domain.repositories.durable import AttemptEntry, AttemptLog
 from runtime.domain.services.signals import RunSignals
-from runtime.domain.unit_of_work import UnitOfWorkFactory
+from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from runtime.domain.value_objects.identity import Scope
 from runtime.domain.value_objects.ids import RunId
 
@@ -65,11 +65,8 @@ class RunLogs:
 
     async def all_of(self, run: RunId, scope: Scope) -> list[RunEvent]:
         """What is stored. Raises DatabaseUnavailable."""
-        events: list[RunEvent] = []
         async with self.uow(scope) as work:
-            while more := await work.run_events.read(run, after=len(events), limit=READ_AT_ONCE):
-                events += more
-        return events
+            return await all_events(work, run)
 
     def read(self, run: RunId, scope: Scope, after: int = 0) -> "Reader":
         return Reader(self, run, scope, after)
@@ -174,3 +171,12 @@ class Reader:
         with suppress(TimeoutError):
             async with asyncio.timeout(pace.prompt_poll_s if prompt else pace.poll_s):
                 await self._woken.wait()
+
+
+async def all_events(work: UnitOfWork, run: RunId) -> list[RunEvent]:
+    events: list[RunEvent] = []
+    while True:
+        more = await work.run_events.read(run, after=len(events), limit=READ_AT_ONCE)
+        events += more
+        if len(more) < READ_AT_ONCE:
+            return events

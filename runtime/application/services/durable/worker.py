@@ -9,7 +9,7 @@ from runtime.application.commands.runs import ExecuteAgent, SessionRef
 from runtime.application.handlers.runs import ExecuteAgentHandler
 from runtime.application.services.durable.attempt import Attempt
 from runtime.application.services.durable.endings import Endings
-from runtime.application.services.durable.logs import RunLogs
+from runtime.application.services.durable.logs import RunLogs, all_events
 from runtime.application.services.durable.part import Paused
 from runtime.application.services.execution import Execution
 from runtime.domain.entities.durable import DurableRun
@@ -96,10 +96,12 @@ class Worker:
     async def _prepared(self, ticket: Ticket) -> Attempt:
         async with self.uow(ticket.scope) as work:
             run = await work.durable.get(ticket.id)
-            asked = await work.approvals.of_run(ticket.id)
-        if run.attempt != ticket.attempt:
-            raise AttemptLost
-        before = await self.logs.all_of(run.id, run.scope)
+            if run.attempt != ticket.attempt:
+                raise AttemptLost
+            # Nobody has said or asked anything before the first attempt.
+            began = run.attempt > 1
+            asked = await work.approvals.of_run(ticket.id) if began else ()
+            before = await all_events(work, run.id) if began else []
         decisions = {each.key: each.answer for each in asked if each.answer}
         return Attempt(self.logs, self.endings, run, before, self._durability(run, decisions))
 
