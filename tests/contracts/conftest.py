@@ -182,9 +182,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _parameters(item: pytest.Item) -> set[object]:
     callspec = getattr(item, "callspec", None)
-    return (
-        {each for each in callspec.params.values() if isinstance(each, str)} if callspec else set()
-    )
+    given = callspec.params.values() if callspec else ()
+    return {each for each in given if isinstance(each, str)}
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
