@@ -187,9 +187,14 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, variables: Mapping[str, str], databases: Sequence[tuple[str, FaultProxy | None]]
+    folder: Path,
+    variables: Mapping[str, str],
+    databases: Sequence[tuple[str, FaultProxy | None]],
+    *,
+    cold: bool = False,
 ) -> AsyncIterator[Fleet]:
-    """A replica for each of the databases' addresses, ready to serve."""
+    """A replica for each of the databases' addresses, ready to serve. Not `cold`: only the first
+    one imports all that it needs by itself."""
     async with AsyncExitStack() as opened:
         nursery = await opened.enter_async_context(Nursery())
         replicas = []
@@ -201,6 +206,6 @@ async def fleet(
             opened.push_async_callback(replica.end)
             replicas.append(replica)
         for replica in replicas:
-            await replica.start(cold=True)
+            await replica.start(cold=cold or replica is replicas[0])
             assert replica.url, replica.last_lines()
         yield Fleet(replicas)

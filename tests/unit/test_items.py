@@ -2,6 +2,7 @@
 
 from runtime.application.services.durable.folding import merged
 from runtime.domain.events.runs import (
+    OutputDiscarded,
     ReasoningDelta,
     RefusalDelta,
     RunEvent,
@@ -164,3 +165,40 @@ def test_pieces_of_text_taken_together_give_the_same_items() -> None:
         *(ToolCalled("c1", "x", "{}"), TextDelta("g"), ReasoningDelta("h")),
     ]
     assert items_of(RUN, fewer) == items_of(RUN, events)
+
+
+def test_an_item_that_is_said_again_has_the_id_under_which_readers_heard_it() -> None:
+    events: list[RunEvent] = [
+        RunStarted(RUN),
+        ReasoningDelta("Hm."),
+        TextDelta("The first "),
+        TextDelta("try"),
+        OutputDiscarded(1),
+        TextDelta("The second"),
+        ToolCallDelta(0, "x1", "pay", "{}"),
+    ]
+    stream = OutputItems(RUN)
+    begun = [c.item.id for event in events for c in stream.add(event) if isinstance(c, ItemBegan)]
+
+    assert begun == ["rs_0a0000", "msg_0a0001", "msg_0a0002", "fc_0a0003"]
+    assert items_of(RUN, events) == [
+        MessageItem(ItemId("msg_0a0002"), said("The second")),
+        FunctionCallItem(ItemId("fc_0a0003"), ToolCall("x1", "pay", "{}")),
+    ]
+
+
+def test_of_an_item_that_was_discarded_in_part_the_rest_counts() -> None:
+    events: list[RunEvent] = [
+        TextDelta("I look it up. "),
+        TextDelta("It was "),
+        ToolCalled("c1", "search", "{}"),
+        ToolReturned("c1", "search", "success", "found", 1.0),
+        OutputDiscarded(1),
+        TextDelta("It is"),
+    ]
+
+    assert items_of(RUN, events, "incomplete") == [
+        MessageItem(ItemId("msg_0a0000"), said("I look it up. ")),
+        AgentToolItem(ItemId("mcp_0a0001"), "c1", "search", "{}", output="found"),
+        MessageItem(ItemId("msg_0a0002"), said("It is"), "incomplete"),
+    ]

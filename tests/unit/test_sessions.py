@@ -12,7 +12,7 @@ from runtime.application.commands.runs import ExecuteAgent, SessionRef
 from runtime.application.services.batches import Batches
 from runtime.application.services.histories import History, HistoryCache
 from runtime.application.services.session_holds import SessionDesk
-from runtime.application.services.sessions import SessionTurns
+from runtime.application.services.sessions import SessionTurns, session_key
 from runtime.domain.errors import (
     ConcurrentChange,
     ConversationNotFound,
@@ -341,3 +341,22 @@ async def test_items_that_a_door_names_are_kept_as_they_are() -> None:
     assert talks.seen() == ["one", "re one", "mine", "two"]
     kept = [item.id for item in talks.store.tables.session_items.values()]
     assert kept[2:4] == [item.id for item in items]
+
+
+async def test_who_holds_a_session_already_need_not_stand_in_line() -> None:
+    """The earlier attempt of a durable run died with it, and the next turn waits for that."""
+    talks = Talks()
+    key = session_key(talks.agent, SessionRef(name="trip"))
+    await talks.desk.take(LOCAL_ADMIN, key, "run_1")
+    elsewhere = Talks()
+    elsewhere.desk.uow, elsewhere.desk.log = talks.desk.uow, talks.desk.log
+    elsewhere.desk.__post_init__()
+    next_turn = asyncio.create_task(elsewhere.desk.take(LOCAL_ADMIN, key, "run_2"))
+    while not elsewhere.desk._queues:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+    async with asyncio.timeout(1):
+        again = await elsewhere.desk.take(LOCAL_ADMIN, key, "run_1")
+        assert not next_turn.done()
+        await elsewhere.desk.end(again)
+        assert (await next_turn).holder == "run_2"

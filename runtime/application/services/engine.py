@@ -48,7 +48,6 @@ from runtime.domain.services.monitor import UNWATCHED, Monitor
 from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.chat import FinishReason, GenerationOptions, estimated_tokens
 from runtime.domain.value_objects.ids import RunId, new_run_id
-from runtime.domain.value_objects.run_logs import effective
 
 logger = logging.getLogger(__name__)
 
@@ -213,7 +212,7 @@ class ActiveRun:
         return end
 
     async def _write(self, run: Run) -> None:
-        first, events = self._keepers[0], effective(self._events)
+        first, events = self._keepers[0], self._events
         if len(self._keepers) == 1 and isinstance(first, LoneKeeper):
             await first.keep_alone(run, events)
             return

@@ -15,8 +15,9 @@ class RunKeeper(Protocol):
     async def keep(self, work: UnitOfWork, run: Run, events: Sequence[RunEvent]) -> None:
         """Write how it ended, in a unit of work that all keepers of the run share.
 
-        `events` is everything that happened, without a terminal event: `run` tells the end. The
-        reader learns of the end after the commit; where a keeper raises, the run has failed.
+        `events` is everything that happened, without a terminal event: `run` tells the end. Of a
+        durable run that is its log, with what was discarded. The reader learns of the end after
+        the commit; where a keeper raises, the run has failed.
         """
 
     async def release(self) -> None:

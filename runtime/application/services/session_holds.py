@@ -43,7 +43,8 @@ class Hold:
     session: Session
     holder: str
     scope: Scope
-    _queue: "_Queue"
+    _queue: "_Queue | None"
+    """None where it was had without standing in line."""
     written: bool = False
     """What ended the hold in the store as well."""
 
@@ -87,21 +88,24 @@ class SessionDesk:
         """A session by a name is begun when there is none. Whoever takes it as the same `holder`
         again has it. Raises ConversationNotFound, SessionBusy."""
         until = monotonic() + (0 if self.refuse else self.wait_s)
+        # Whoever is first in line here may be waiting for what this holder left behind.
+        if holder and (session := await self._try_once(caller.scope, key, holder)):
+            return self._had(session, holder, caller.scope, None)
         queue = await self._first_in_line((caller.project_id, caller.user_id, key), until)
         holder = holder or uuid7_hex()
         try:
-            while (session := await self._try(caller.scope, key, holder)) is None:
+            while (session := await self._try_once(caller.scope, key, holder)) is None:
                 if monotonic() >= until:
                     raise SessionBusy
                 await asyncio.sleep(POLL_EVERY_S)
-        except BaseException as error:
+        except BaseException:
             self._leave(queue)
-            # The store may have said yes to a question whose answer nobody waited for.
-            if isinstance(error, asyncio.CancelledError):
-                self._in_background(self._give_back(caller.scope, key, holder))
             raise
+        return self._had(session, holder, caller.scope, queue)
+
+    def _had(self, session: Session, holder: str, scope: Scope, queue: _Queue | None) -> Hold:
         self._held[session.id] = holder
-        return Hold(session, holder, caller.scope, queue)
+        return Hold(session, holder, scope, queue)
 
     async def write(self, hold: Hold, addition: Addition, at: datetime) -> None:
         """In a transaction of its own. Raises ConcurrentChange."""
@@ -116,7 +120,8 @@ class SessionDesk:
             if not hold.written:
                 await self._give_back(hold.scope, hold.session.id, hold.holder)
         finally:
-            self._leave(hold._queue)
+            if hold._queue:
+                self._leave(hold._queue)
 
     @asynccontextmanager
     async def taken(self, caller: Principal, key: SessionKey) -> AsyncIterator[Hold]:
@@ -163,6 +168,14 @@ class SessionDesk:
         queue.users -= 1
         if not queue.users:
             del self._queues[queue.key]
+
+    async def _try_once(self, scope: Scope, key: SessionKey, holder: str) -> Session | None:
+        try:
+            return await self._try(scope, key, holder)
+        except asyncio.CancelledError:
+            # The store may have said yes to a question whose answer nobody waited for.
+            self._in_background(self._give_back(scope, key, holder))
+            raise
 
     async def _try(self, scope: Scope, key: SessionKey, holder: str) -> Session | None:
         begin = self._begun(scope, key) if isinstance(key, SessionName) else None

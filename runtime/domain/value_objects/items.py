@@ -17,6 +17,7 @@ from runtime.domain.events.runs import (
 from runtime.domain.value_objects.answers import tokens
 from runtime.domain.value_objects.chat import ChatRole, Content, Message, ToolCall
 from runtime.domain.value_objects.ids import ItemId, RunId
+from runtime.domain.value_objects.run_logs import counting
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 
@@ -119,18 +120,50 @@ ItemChange = ItemBegan | ItemEnded
 
 
 def items_of(
-    run_id: RunId, events: Iterable[RunEvent], status: ItemStatus = "completed"
+    run_id: RunId, events: Sequence[RunEvent], status: ItemStatus = "completed"
 ) -> list[Item]:
-    """The output of a run as items, in the order in which they began.
+    """The output of a run as items, in the order in which they began, without what was discarded.
 
-    Their ids come from the run's, so that whoever folds the same events gets the same items.
-    `status` is that of what the end of the events leaves open.
+    Their ids come from the run's, so that whoever folds the same events gets the same items:
+    `events` are all of them. `status` is that of what the end of the events leaves open.
     """
     output = OutputItems(run_id)
+    if any(isinstance(event, OutputDiscarded) for event in events):
+        return _without_discarded(output, events, status)
     for event in events:
         output.add(event)
     output.end(status)
     return output.items
+
+
+def _without_discarded(
+    output: "OutputItems", events: Sequence[RunEvent], status: ItemStatus
+) -> list[Item]:
+    counted = set[int]()
+    numbers = {number for number, _ in counting(events)}
+    for number, event in enumerate(events, 1):
+        if isinstance(event, OutputDiscarded):
+            # What is left of a text that was said in part before counts as it is.
+            output.discard("completed")
+        elif number in numbers:
+            output.add(event)
+            counted |= output.touched(event)
+        else:
+            output.add(_emptied(event))
+    output.end(status)
+    return [item for at, item in enumerate(output.items) if at in counted]
+
+
+def _emptied(event: RunEvent) -> RunEvent:
+    """What only takes its place among the items."""
+    match event:
+        case TextDelta():
+            return TextDelta("")
+        case RefusalDelta() | ReasoningDelta():
+            return replace(event, text="")
+        case ToolCallDelta():
+            return replace(event, arguments="")
+    return event
 
 
 class OutputItems:
@@ -171,7 +204,7 @@ class OutputItems:
             case ToolReturned():
                 return self._returned(event)
             case OutputDiscarded():
-                return self._discard()
+                return self.discard("incomplete")
             case _:
                 return ()
 
@@ -188,13 +221,23 @@ class OutputItems:
         self._tools.clear()
         return sorted(ended, key=lambda change: change.index)
 
-    def _discard(self) -> Sequence[ItemChange]:
+    def discard(self, status: ItemStatus) -> Sequence[ItemChange]:
         """What is open was said in vain: it is said again as another item."""
-        ended = self._end_text("incomplete")
+        ended = self._end_text(status)
         for call in self._calls:
-            ended.append(self._end_call(call, "incomplete"))
+            ended.append(self._end_call(call, status))
         self._calls.clear()
         return ended
+
+    def touched(self, event: RunEvent) -> set[int]:
+        """Where the items stand that an event has just begun or gone on with."""
+        match event:
+            case TextDelta() | RefusalDelta() | ReasoningDelta() | ToolCalled():
+                return {len(self.items) - 1}
+            case ToolCallDelta():
+                return {self.index_of_call(event.index)}
+            case _:
+                return set()
 
     def index_of_call(self, index: int) -> int:
         """Where the item of a ToolCallDelta's index stands, until `end`."""

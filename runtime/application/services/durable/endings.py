@@ -40,7 +40,7 @@ class Endings:
     ) -> None:
         """By its own attempt. Raises AttemptLost, AlreadyKept.
 
-        `rest` is what the log has not got, with the end; `events` all that happened and counts.
+        `rest` is what the log has not got, with the end; `events` all that happened.
         """
         end = end_of(record)
         final = _final(run, record.status, record.ended_at, end)
@@ -60,7 +60,7 @@ class Endings:
             events = await all_events(work, run.id)
             await work.run_events.append(run.id, len(events), [end])
             record = record_of(run, events, end, at, price_of)
-            await self._leave(work, run, record, end, effective(events))
+            await self._leave(work, run, record, end, events)
             closed = await work.durable.get(run.id)
             await work.commit()
         self.signals.tell([Signal("control", run.id)])
@@ -112,7 +112,8 @@ class Endings:
         events: Sequence[RunEvent],
     ) -> None:
         await work.runs.record(record)
-        said = "".join(event.text for event in events if isinstance(event, TextDelta))
+        counted = effective(events)
+        said = "".join(event.text for event in counted if isinstance(event, TextDelta))
         await work.webhooks.queue(run_event(record, run, said))
         if run.order.response:
             response = await work.responses.get(response_id(run.id))
