@@ -303,7 +303,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         async with httpx.AsyncClient(base_url=served.url) as anonymous:
             # What is to be sent stays as it is while the tables are compared.
             await served.container.courier().stop()
-            path = served.container.engine().url.database
+            path = str(served.container.engine().url.database)
             with closing(sqlite3.connect(path)) as database:
                 yield World(served, callers, anonymous, database)
         for client in callers.values():
