@@ -102,9 +102,7 @@ class SqlCheckpointStore(CheckpointStore):
     async def save(self, run: RunId, attempt: int, progress: Progress) -> None:
         with refusals():
             async with self._engine.begin() as connection:
-                for table, rows in _rows(run, attempt, progress):
-                    if rows:
-                        await _fenced(connection, table, rows)
+                await keep(connection, run, attempt, progress)
 
     async def find(
         self, run: RunId, namespace: str = "", id: str | None = None
@@ -268,6 +266,13 @@ def _ended(before: datetime) -> Any:  # noqa: ANN401
         of_it, or_(durable_runs.c.ended_at.is_(None), durable_runs.c.ended_at >= before)
     )
     return select(_c.run_id).where(_c.created_at < before, ~goes_on).distinct().limit(_AT_ONCE)
+
+
+async def keep(connection: AsyncConnection, run: RunId, attempt: int, progress: Progress) -> None:
+    """Raises AttemptLost."""
+    for table, rows in _rows(run, attempt, progress):
+        if rows:
+            await _fenced(connection, table, rows)
 
 
 async def _fenced(connection: AsyncConnection, table: Table, rows: Rows) -> None:
