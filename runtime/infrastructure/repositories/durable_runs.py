@@ -18,7 +18,6 @@ from sqlalchemy import (
     Table,
     TextClause,
     Update,
-    and_,
     delete,
     func,
     or_,
@@ -409,11 +408,6 @@ def _ticket(row: Any) -> Ticket:  # noqa: ANN401 - rows of several shapes
         row.attempt,
         RunStatus(row.status),
     )
-
-
-def held_by(run: RunId, attempt: int) -> ColumnElement[bool]:
-    """The run is going on with that attempt."""
-    return and_(_c.id == run, _c.attempt == attempt, _c.status == RunStatus.RUNNING)
 
 
 def _values(run: DurableRun) -> dict[str, object]:

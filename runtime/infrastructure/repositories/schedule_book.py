@@ -10,7 +10,12 @@ from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.schedules import Due, ScheduleBook
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import UtcDateTime
-from runtime.infrastructure.repositories.schedules import schedule_ticks, schedules, to_schedule
+from runtime.infrastructure.repositories.schedules import (
+    ENABLED,
+    schedule_ticks,
+    schedules,
+    to_schedule,
+)
 
 _AT_ONCE = 1_000
 _c, _t = schedules.c, schedule_ticks.c
@@ -37,7 +42,7 @@ class SqlScheduleBook(ScheduleBook):
     async def due(self, limit: int) -> Due:
         local = self._local()
         now = func.clock_timestamp(type_=UtcDateTime()) if local is None else local
-        query = select(schedules).where(_c.enabled, _c.next_at <= now)
+        query = select(schedules).where(ENABLED, _c.next_at <= now)
         with refusals():
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(query.order_by(_c.next_at).limit(limit))).all()

@@ -11,7 +11,7 @@ from time import monotonic
 from runtime.application.services.durable.endings import Endings
 from runtime.application.services.durable.logs import RunLogs
 from runtime.application.services.durable.worker import Worker
-from runtime.domain.errors import DatabaseUnavailable, DeadlineExceeded, RunNotFound
+from runtime.domain.errors import DatabaseUnavailable, DeadlineExceeded
 from runtime.domain.events.runs import RunFailed
 from runtime.domain.repositories.durable import RunQueue, Ticket
 from runtime.domain.services.dispatcher import RunDispatcher
@@ -108,10 +108,16 @@ class Caretaker:
         self._strays = strays
 
     async def _expire(self, ticket: Ticket) -> None:
-        async with self.uow(ticket.scope) as work:
-            run = await work.durable.get(ticket.id)
-        if run.deadline:
-            await self.endings.close(run, RunFailed(DeadlineExceeded(run.deadline)))
+        try:
+            async with self.uow(ticket.scope) as work:
+                run = await work.durable.get(ticket.id)
+            if run.deadline:
+                await self.endings.close(run, RunFailed(DeadlineExceeded(run.deadline)))
+        except DatabaseUnavailable:
+            raise
+        # One that can't be ended must not keep the others from it.
+        except Exception:
+            logger.exception("run %s is past its deadline and can't be ended", ticket.id)
 
     async def _tend(self) -> None:
         while True:
@@ -133,8 +139,6 @@ class Caretaker:
         try:
             await look()
             self._away = False
-        except RunNotFound:
-            pass
         except DatabaseUnavailable:
             if not self._away:
                 logger.warning("durable runs can't be looked after: the database is away")

@@ -88,11 +88,6 @@ class Worker:
         for attempt in self.active.values():
             attempt.stop()
 
-    def cut(self) -> None:
-        """Every attempt stops now."""
-        for attempt in list(self.active.values()):
-            attempt.cut()
-
     async def _prepared(self, ticket: Ticket) -> Attempt:
         async with self.uow(ticket.scope) as work:
             run = await work.durable.get(ticket.id)
