@@ -63,7 +63,7 @@ class Slow(MemoryRunQueue):
     """While it is asked, the next attempt begins here."""
 
     def __init__(self, meanwhile: Callable[[], None]) -> None:
-        super().__init__()
+        super().__init__(MemoryStore())
         self._meanwhile = meanwhile
 
     async def going_on(self, attempts: Mapping[RunId, int]) -> set[RunId]:
