@@ -18,6 +18,7 @@ from tests.chaos.proxy import FaultProxy
 
 READY = re.compile(rb"Agent runtime is ready on (\S+)")
 UNCAUGHT = b"Traceback (most recent call last)"
+WARNING = b'"level": "warning"'
 START_WITHIN_S = 60
 SETTLED_S = 1.0
 """How long after a fault a process may still do what it was about to do."""
@@ -153,7 +154,7 @@ class Replica:
 
     def _say(self, line: bytes) -> None:
         self.log.append(line)
-        if UNCAUGHT in line:
+        if UNCAUGHT in line and WARNING not in line:
             self.uncaught.append(line.decode(errors="replace"))
 
     async def end(self) -> None:

@@ -1,6 +1,6 @@
 """Looking after the runs of all processes, where one of them can't be helped."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -57,6 +57,37 @@ async def test_a_run_that_can_not_be_ended_keeps_no_other_from_its_deadline() ->
     await caretaker.reconcile()
     assert store.tables.durable[RunId("run_2")].status is RunStatus.FAILED
     assert store.tables.durable[RunId("run_1")].status is RunStatus.QUEUED
+
+
+class Slow(MemoryRunQueue):
+    """While it is asked, the next attempt begins here."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__(MemoryStore())
+        self._meanwhile = meanwhile
+
+    async def going_on(self, attempts: Mapping[RunId, int]) -> set[RunId]:
+        self._meanwhile()
+        return set()
+
+
+class Noted:
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.has_lost = False
+
+    def lost(self) -> None:
+        self.has_lost = True
+
+
+async def test_an_attempt_that_was_lost_takes_not_the_next_one_with_it() -> None:
+    caretaker, old, new = _caretaker(MemoryStore()), Noted(1), Noted(2)
+    active = cast(dict[RunId, Noted], caretaker.worker.active)
+    active[RunId("run_1")] = old
+    caretaker.queue = Slow(lambda: active.update({RunId("run_1"): new}))
+
+    await caretaker.look_at_own()
+    assert (old.has_lost, new.has_lost) == (True, False)
 
 
 def _caretaker(store: MemoryStore) -> Caretaker:

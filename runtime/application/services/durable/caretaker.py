@@ -72,9 +72,10 @@ class Caretaker:
 
     async def look_at_own(self) -> None:
         """Whatever was ended or taken elsewhere stops here."""
-        attempts = {id: own.attempt for id, own in self.worker.active.items()}
+        owned = dict(self.worker.active)
+        attempts = {id: own.attempt for id, own in owned.items()}
         for id in attempts.keys() - await self.queue.going_on(attempts):
-            self.worker.lost(id)
+            owned[id].lost()
 
     async def take_back_abandoned(self) -> None:
         """What processes had that are gone is queued again."""
