@@ -10,6 +10,7 @@ from sqlalchemy import (
     UniqueConstraint,
     or_,
     select,
+    text,
     tuple_,
     update,
 )
@@ -30,6 +31,7 @@ from runtime.infrastructure.repositories.base import (
 )
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 
+_PENDING = text("decision IS NULL")
 approvals = Table(
     "approvals",
     metadata,
@@ -51,6 +53,14 @@ approvals = Table(
     Column("answer", Json, nullable=False),
     UniqueConstraint("run_id", "key"),
     Index(None, "project_id", "requested_at", "id"),
+    Index(
+        "ix_approvals_pending",
+        "project_id",
+        "requested_at",
+        "id",
+        postgresql_where=_PENDING,
+        sqlite_where=_PENDING,
+    ),
 )
 _c = approvals.c
 

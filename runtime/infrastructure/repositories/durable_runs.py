@@ -58,6 +58,7 @@ OPEN = text("durable_runs.status IN ('queued', 'running', 'waiting')")
 """Goes with every question about runs that have not ended: SQLite takes a partial index only where
 it finds the index's own words."""
 _GOING_ON_SQL = text("status IN ('queued', 'running', 'waiting')")
+_WITH_DEADLINE_SQL = text(f"deadline IS NOT NULL AND {_GOING_ON_SQL.text}")
 _CLAIM_LOCK = 0x72756E71
 """Claims of all processes are made one after the other: shares are kept exactly."""
 
@@ -92,6 +93,12 @@ durable_runs = Table(
         "created_at",
         postgresql_where=_GOING_ON_SQL,
         sqlite_where=_GOING_ON_SQL,
+    ),
+    Index(
+        "ix_durable_runs_deadline",
+        "deadline",
+        postgresql_where=_WITH_DEADLINE_SQL,
+        sqlite_where=_WITH_DEADLINE_SQL,
     ),
     Index(None, "ended_at"),
 )

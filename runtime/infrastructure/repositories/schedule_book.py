@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.schedules import Due, ScheduleBook
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import UtcDateTime
+from runtime.infrastructure.repositories.pruning import SqlPruner
 from runtime.infrastructure.repositories.schedules import (
     ENABLED,
     schedule_ticks,
@@ -17,7 +17,6 @@ from runtime.infrastructure.repositories.schedules import (
     to_schedule,
 )
 
-_AT_ONCE = 1_000
 _c, _t = schedules.c, schedule_ticks.c
 
 
@@ -57,18 +56,5 @@ class SqlScheduleBook(ScheduleBook):
         return None if self._engine.dialect.name == "postgresql" else datetime.now(UTC)
 
 
-class SqlTickPruner(Pruner):
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-
-    async def prune(self, before: datetime) -> int:
-        old = select(_t.id).where(_t.decided_at < before).limit(_AT_ONCE)
-        statement = delete(schedule_ticks).where(_t.id.in_(old))
-        gone = 0
-        while True:
-            with refusals():
-                async with self._engine.begin() as connection:
-                    done = (await connection.execute(statement)).rowcount
-            gone += done
-            if done < _AT_ONCE:
-                return gone
+class SqlTickPruner(SqlPruner):
+    at = _t.decided_at
