@@ -54,10 +54,15 @@ class MemoryApprovalRepository(ApprovalRepository):
             for each in self._visible()
             if where.run in (None, each.run_id)
             and where.decided in (None, each.answer is not None)
+            and (where.decided is not False or not self._over(each))
             and (start is None or _place(each) < start)
         ]
         found.sort(key=_place, reverse=True)
         return cursors.page(found[: limit + 1], limit, _place)
+
+    def _over(self, approval: Approval) -> bool:
+        run = self._transaction.tables.durable.get(approval.run_id)
+        return run is not None and run.ended_at is not None
 
     def _visible(self) -> list[Approval]:
         scope = self._transaction.scope

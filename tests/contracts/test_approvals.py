@@ -142,6 +142,21 @@ async def test_lists_are_by_run_and_answer_a_page_at_a_time(uow: UnitOfWorkFacto
     assert rest.next_cursor is None
 
 
+async def test_what_an_ended_run_asked_waits_for_nobody(uow: UnitOfWorkFactory) -> None:
+    asked = an_approval()
+    async with uow(ANNS) as work:
+        await work.durable.add(RUN)
+        await work.commit()
+    await put(uow, asked)
+    assert await page_of(uow, ANNS, ApprovalFilter(decided=False)) == [asked]
+    async with uow(ANNS) as work:
+        await work.durable.finish(RUN.ended(RunStatus.CANCELLED, minute(1), None))
+        await work.commit()
+
+    assert await page_of(uow, ANNS, ApprovalFilter(decided=False)) == []
+    assert await page_of(uow, ANNS, ApprovalFilter(run=RUN.id)) == [asked]
+
+
 async def test_nobody_asks_in_somebody_elses_name(uow: UnitOfWorkFactory) -> None:
     async with uow(Scope(PROJECT, BOB)) as work:
         with pytest.raises(ValueError, match="somebody else"):

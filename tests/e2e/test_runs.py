@@ -37,6 +37,9 @@ async def served(
         yield await opened.enter_async_context(serving(folder, model_attempts=1, **settings))
 
 
+JSON = "application/json"
+
+
 async def order(served: Served, text: str = "Hi", **fields: Any) -> Json:  # noqa: ANN401 - JSON
     return await served.post(
         "/v1/runs", {"model": "assistant", "input": text, **fields}, status=202
@@ -58,6 +61,8 @@ async def streamed(
     async with served.http.stream(
         "GET", f"/v1/runs/{id}/events", params=query, headers=headers, timeout=20
     ) as answer:
+        if answer.status_code == 204:
+            return []
         assert answer.status_code == 200
         frame: dict[str, str] = {}
         async for line in answer.aiter_lines():
@@ -163,6 +168,29 @@ async def test_a_page_of_the_log_can_be_read_as_json(served: Served) -> None:
     pages = [*first["data"], *rest["data"]]
     assert [each["seq"] for each in pages] == [each["seq"] for each in whole]
     assert pages[-1]["type"] == "run.completed"
+
+
+async def test_behind_the_end_there_is_nothing_to_come_back_for(served: Served) -> None:
+    """An `EventSource` connects again after every end, until it is told this."""
+    run = await order(served)
+    last = (await streamed(served, run["id"]))[-1]["id"]
+    path = f"/v1/runs/{run['id']}/events"
+
+    for number in (last, "1000000"):
+        answer = await served.http.get(path, headers={"Last-Event-ID": number})
+        assert (answer.status_code, answer.content) == (204, b"")
+    page = await served.http.get(path, params={"after": last}, headers={"accept": JSON})
+    assert page.json()["data"] == []
+
+
+async def test_the_headers_of_a_log_are_there_without_its_end(served: Served) -> None:
+    run = await order(served, "delay:50 words:400")
+    async with asyncio.timeout(5):
+        answer = await served.http.head(f"/v1/runs/{run['id']}/events")
+        # On the same connection.
+        await served.post(f"/v1/runs/{run['id']}/cancel")
+
+    assert answer.headers["content-type"].startswith("text/event-stream")
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "9" * 20])

@@ -117,9 +117,14 @@ class RunQueries:
             found = list(await work.run_events.read(id, after=after, limit=limit + 1))
         return EventPage(list(enumerate(found[:limit], after + 1)), len(found) > limit)
 
-    async def read(self, actor: Principal, id: RunId, *, after: int) -> Reader:
-        """Its log from there to its end, which may not be written yet. Raises as `events`."""
+    async def read(self, actor: Principal, id: RunId, *, after: int) -> Reader | None:
+        """Its log from there to its end, which may not be written yet; None where it is, and
+        nothing follows. Raises as `events`."""
         run = await self._logged(actor, id)
+        if after and run.status.final:
+            async with self.uow(run.scope) as work:
+                if after >= await work.run_events.last(id):
+                    return None
         return self.logs.read(id, run.scope, after)
 
     async def _found(self, actor: Principal, id: RunId) -> SeenRun:

@@ -11,6 +11,7 @@ from runtime.domain.value_objects.pages import Page
 class ApprovalFilter:
     run: RunId | None = None
     decided: bool | None = None
+    """False: those that somebody still has to decide, so that their run goes on."""
 
 
 class ApprovalRepository(Protocol):

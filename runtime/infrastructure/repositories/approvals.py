@@ -8,6 +8,7 @@ from sqlalchemy import (
     Row,
     Table,
     UniqueConstraint,
+    exists,
     or_,
     select,
     text,
@@ -30,6 +31,7 @@ from runtime.infrastructure.repositories.base import (
     metadata,
 )
 from runtime.infrastructure.repositories.cursors import Cursors, Position
+from runtime.infrastructure.repositories.durable_runs import durable_runs
 
 _PENDING = text("decision IS NULL")
 approvals = Table(
@@ -63,6 +65,8 @@ approvals = Table(
     ),
 )
 _c = approvals.c
+_OVER = exists().where(durable_runs.c.id == _c.run_id, durable_runs.c.ended_at.is_not(None))
+"""Their run has ended, and nobody has to answer any more."""
 
 
 class SqlApprovalRepository(SqlRepository, ApprovalRepository):
@@ -93,7 +97,7 @@ class SqlApprovalRepository(SqlRepository, ApprovalRepository):
             query = query.where(_c.run_id == where.run)
         if where.decided is not None:
             answered = _c.decision.is_not(None)
-            query = query.where(answered if where.decided else ~answered)
+            query = query.where(answered) if where.decided else query.where(~answered, ~_OVER)
         if after is not None:
             query = query.where(tuple_(_c.requested_at, _c.id) < cursors.read(after))
         query = query.order_by(_c.requested_at.desc(), _c.id.desc()).limit(limit + 1)

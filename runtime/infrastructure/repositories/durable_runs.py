@@ -206,10 +206,12 @@ class SqlRunQueue(RunQueue):
         self._engine = engine
 
     async def claim(self, worker: WorkerId, room: int, share: Share) -> Sequence[Ticket]:
-        if room <= 0 or not await self._any_due():
+        if room <= 0:
             return ()
         with refusals():
             async with self._engine.begin() as connection:
+                if not await _any_due(connection):
+                    return ()
                 await _one_at_a_time(connection)
                 chosen = await _next(connection, room, share)
                 return await _claimed(connection, worker, chosen)
@@ -277,13 +279,6 @@ class SqlRunQueue(RunQueue):
             async with self._engine.begin() as connection:
                 await connection.execute(gone)
 
-    async def _any_due(self) -> bool:
-        """A look without a lock: most claims find nothing."""
-        query = select(_c.id).where(*_due(_utc_now())).limit(1)
-        with refusals():
-            async with self._engine.connect() as connection:
-                return (await connection.execute(query)).first() is not None
-
     async def _tickets(self, query: Select[Any]) -> Sequence[Ticket]:
         with refusals():
             async with self._engine.connect() as connection:
@@ -307,6 +302,12 @@ class _Room:
         return (per_user is None or self.by_owner[_owner(ticket)] < per_user) and (
             per_agent is None or self._by_line[ticket.line_id] < per_agent
         )
+
+
+async def _any_due(connection: AsyncConnection) -> bool:
+    """A look without a lock: most claims find nothing."""
+    query = select(_c.id).where(*_due(_utc_now())).limit(1)
+    return (await connection.execute(query)).first() is not None
 
 
 async def _next(connection: AsyncConnection, room: int, share: Share) -> Sequence[RunId]:

@@ -20,6 +20,7 @@ from runtime.domain.value_objects.ids import uuid7_hex
 from runtime.infrastructure.web import errors
 from runtime.infrastructure.web.observing import RequestMonitor
 from runtime.infrastructure.web.security import SECURITY_HEADERS, UNLESS_SET
+from runtime.infrastructure.web.sse import HEADERS_ALONE
 
 logger = logging.getLogger(__name__)
 log = structlog.get_logger("runtime.access")
@@ -63,7 +64,8 @@ class RequestContext:
         self._monitor.began(headers_in.get("traceparent"))
         try:
             # A HEAD is answered as a GET; the server leaves its body out.
-            asked_for = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            head = scope["method"] == "HEAD"
+            asked_for = {**scope, "method": "GET", HEADERS_ALONE: True} if head else scope
             await self._app(asked_for, receive, send_with_headers)
         # Here, not in Starlette's outermost layer: its answer would have none of our headers.
         except Exception as error:

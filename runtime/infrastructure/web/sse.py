@@ -12,6 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 HEARTBEAT_S = 15.0
 HEARTBEAT = b": waiting\n\n"
+HEADERS_ALONE = "runtime.headers_alone"
+"""In the scope of a HEAD, which routes take for a GET."""
 _LINE_ENDS = [(mark.encode(), b"\\u%04x" % ord(mark)) for mark in "\x85\u2028\u2029"]
 
 
@@ -53,6 +55,9 @@ class Streamed(Response):
         self._sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if HEADERS_ALONE in scope:
+            await self._headers_alone(send)
+            return
         clock = asyncio.get_running_loop().time
         watching = asyncio.create_task(self._watch(receive, send))
         try:
@@ -70,6 +75,14 @@ class Streamed(Response):
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _headers_alone(self, send: Send) -> None:
+        """Without waiting for the end of what nobody is told."""
+        self._leave()
+        await self._frames.aclose()
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send({**start, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _written(self, frames: bytes) -> bytes:

@@ -35,7 +35,7 @@ class Rounds:
     """Whether this process still has the runs that it carries out."""
     own_prompt_s: float = 2.0
     """The same, where other processes are heard."""
-    abandoned_s: float = 0.5
+    abandoned_s: float = 1.0
     reconcile_s: float = 2.0
     forget_s: float = 300.0
 

@@ -140,7 +140,7 @@ class Reader:
                     yield events
                     if isinstance(events[-1], TERMINAL):
                         return
-                else:
+                elif not self._left:
                     quiet += 1
                     await self._wait()
         finally:

@@ -42,6 +42,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
         },
     },
     **errors_of(409),
+    204: {"description": "Asked for a stream behind the last event of a run that has ended."},
 }
 
 
@@ -61,13 +62,16 @@ async def read_events(
     ] = None,
 ) -> HttpResponse:
     """What happened in a durable run, from any event on. As a stream it ends with the run; ask
-    again behind the last `id` that you have, at any replica, and nothing is missing or twice."""
+    again behind the last `id` that you have, at any replica, and nothing is missing or twice. 204
+    says that there is nothing more, which keeps an `EventSource` from asking for ever."""
     start = after if after is not None else _number(last_event_id)
     if "application/json" in request.headers.get("accept", ""):
         page = await queries.events(caller, RunId(id), after=start, limit=limit)
         data = [_shown(seq, event) for seq, event in page.events]
         return JsonResponse({"object": "list", "data": data, "has_more": page.has_more})
     reader = await queries.read(caller, RunId(id), after=start)
+    if reader is None:
+        return HttpResponse(status_code=204)
     return EventStream(_frames(id, reader), reader.leave)
 
 
