@@ -9,7 +9,7 @@ from typing import Any
 from runtime.domain.entities.durable import DurableRun, RunOrder
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.events.runs import RunEvent
-from runtime.domain.repositories.checkpoints import CheckpointStore
+from runtime.domain.repositories.checkpoints import CheckpointStore, Progress
 from runtime.domain.services.durability import (
     CallLog,
     Decision,
@@ -140,8 +140,11 @@ class DurableTry:
         else:
             self.store.tables.durable[run.id] = run
 
-    async def _flush(self) -> None:
+    async def _flush(self, progress: Callable[[], Progress] | None = None) -> None:
         self.flushed = len(self.events)
+        if progress:
+            kept = self.kept or self.checkpoints
+            await kept.save(self.input.run_id, self.attempts, progress())
 
 
 def approve(value: Any = None) -> Decision:  # noqa: ANN401

@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("conversation", words),
         sa.Column("created_at", time, nullable=False),
         sa.Column("completed_at", time),
+        sa.Column("lease_until", time),
         sa.Column("settings", sa.Text, nullable=False),
         sa.Column("input", sa.Text, nullable=False),
         sa.Column("output", sa.Text, nullable=False),
@@ -34,8 +35,9 @@ def upgrade() -> None:
         sa.Column("incomplete_reason", words),
         sa.PrimaryKeyConstraint("id", name="pk_responses"),
     )
-    # For the sweep of what is too old.
+    # For the sweep of what is too old, and of what nobody sees to any more.
     op.create_index("ix_responses_created_at", "responses", ["created_at"])
+    op.create_index("ix_responses_lease_until", "responses", ["lease_until"])
     op.create_table(
         "run_events",
         sa.Column("run_id", words, nullable=False),

@@ -47,6 +47,14 @@ def upgrade() -> None:
         postgresql_where=going_on,
         sqlite_where=going_on,
     )
+    with_deadline = sa.text("deadline IS NOT NULL AND status IN ('queued', 'running', 'waiting')")
+    op.create_index(
+        "ix_durable_runs_deadline",
+        "durable_runs",
+        ["deadline"],
+        postgresql_where=with_deadline,
+        sqlite_where=with_deadline,
+    )
     op.create_index("ix_durable_runs_ended_at", "durable_runs", ["ended_at"])
     op.create_table(
         "workers",
@@ -96,6 +104,14 @@ def upgrade() -> None:
     )
     op.create_index(
         "ix_approvals_project_id_requested_at_id", "approvals", ["project_id", "requested_at", "id"]
+    )
+    pending = sa.text("decision IS NULL")
+    op.create_index(
+        "ix_approvals_pending",
+        "approvals",
+        ["project_id", "requested_at", "id"],
+        postgresql_where=pending,
+        sqlite_where=pending,
     )
     op.add_column("run_events", sa.Column("attempt", sa.BigInteger))
     # PostgreSQL has NOTIFY.

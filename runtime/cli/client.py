@@ -9,13 +9,16 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
-from runtime.cli.failures import Failure
+from runtime.cli.failures import Failure, Passing
 
 Json = dict[str, Any]
 
 SILENCE_S = 60
 """A stream says something at least every 15 s, be it only a comment."""
 NEEDS_TOKEN = "The command line takes it from RUNTIME_TOKEN or --token."
+_ENDS = ("run.completed", "run.failed", "run.cancelled")
+_ELSEWHERE = ("draining", "saturated", "database_unavailable")
+_AGAIN = (429, 502, 503, 504)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -63,6 +66,31 @@ class Client:
                 yield event
         raise Failure("The answer broke off: the connection was lost.")
 
+    def events(self, run: str, after: int) -> Iterator[Json | None]:
+        """What is in a run's log behind that event, and None for each sign of life. What breaks off
+        raises Passing."""
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        heard = False
+        with self._sent("GET", f"runs/{_quoted(run)}/events", None, headers) as response:
+            for line in response:
+                heard = True
+                if line.startswith(b":"):
+                    yield None
+                elif line.startswith(b"data:"):
+                    yield (event := self._event(line[5:]))
+                    if event["type"] in _ENDS:
+                        return
+        # Where nothing at all is said, the run had ended before that event.
+        if heard:
+            raise Passing("The events broke off: the connection was lost.")
+
+    def _event(self, data: bytes) -> Json:
+        event = self._parsed(data.strip())
+        if "error" in event:
+            kind = Passing if event["error"].get("code") in _ELSEWHERE else Failure
+            raise kind(_message(event))
+        return event
+
     @contextmanager
     def _sent(
         self, method: str, path: str, body: Json | None, headers: Mapping[str, str]
@@ -77,7 +105,7 @@ class Client:
             with error:
                 raise self._refused(error) from error
         except TimeoutError as error:
-            raise Failure(f"{self.url} said nothing for {SILENCE_S} s.") from error
+            raise Passing(f"{self.url} said nothing for {SILENCE_S} s.") from error
         except URLError as error:
             raise self._unreachable(error.reason) from error
         except (OSError, HTTPException) as error:
@@ -87,9 +115,10 @@ class Client:
         try:
             message = _message(json.loads(error.read()))
         except (ValueError, AttributeError):
-            return Failure(f"{self.url} answered {error.code} {error.reason}.")
-        hint = f" {NEEDS_TOKEN}" if error.code == 401 else ""
-        return Failure(message + hint)
+            message = f"{self.url} answered {error.code} {error.reason}."
+        if error.code in _AGAIN:
+            return Passing(message)
+        return Failure(f"{message} {NEEDS_TOKEN}" if error.code == 401 else message)
 
     def _read(self, response: IO[bytes]) -> Json:
         return self._parsed(response.read())
@@ -103,9 +132,9 @@ class Client:
             raise Failure(f"What answers at {self.url} is not an agent runtime.")
         return found
 
-    def _unreachable(self, why: object) -> Failure:
+    def _unreachable(self, why: object) -> Passing:
         reason = getattr(why, "strerror", None) or str(why) or type(why).__name__
-        return Failure(
+        return Passing(
             f"No runtime answers at {self.url} ({reason}); start it with `agent-runtime serve`."
         )
 

@@ -109,12 +109,12 @@ def usage(
         output.say("Nothing was used.")
 
 
-def every(client: "Client", path: str) -> list[Json]:
+def every(client: "Client", *path: str) -> list[Json]:
     """Of a paged list."""
     found: list[Json] = []
     query: dict[str, str | int] = {"limit": PAGE}
     while True:
-        page = client.call("GET", path, query=query)
+        page = client.call("GET", *path, query=query)
         found += page["data"]
         if not page["next_cursor"]:
             return found

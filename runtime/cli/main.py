@@ -15,6 +15,7 @@ from runtime.cli import (
     memories,
     prices,
     providers,
+    runs,
     schedules,
     secrets,
     templates,
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(agents.app, name="agents")
+app.add_typer(runs.app, name="runs")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(templates.app, name="templates")
 app.add_typer(keys.app, name="keys")

@@ -132,7 +132,7 @@ from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
 from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
-from runtime.infrastructure.repositories.responses import SqlResponsePruner
+from runtime.infrastructure.repositories.responses import SqlLapsedResponses, SqlResponsePruner
 from runtime.infrastructure.repositories.run_pruning import SqlRunPruner
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.schedule_book import SqlScheduleBook, SqlTickPruner
@@ -208,7 +208,8 @@ def _retention(settings: Settings, engine: AsyncEngine, now: Callable[[], dateti
         (SqlTickPruner(engine), settings.schedule_retention_days),
     ]
     kept_for = [(each, timedelta(days=most)) for each, most in days if most]
-    return Retention([*kept_for, (SqlFactPruner(engine), timedelta(0))], now)
+    at_once = [(each, timedelta(0)) for each in (SqlFactPruner(engine), SqlLapsedResponses(engine))]
+    return Retention([*kept_for, *at_once], now)
 
 
 def _calls(ledger: ToolLedger, now: Callable[[], datetime]) -> Callable[[DurableRun], CallLog]:

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -12,6 +13,8 @@ from runtime.domain.events.webhooks import DeliveriesQueued
 from runtime.infrastructure.container import Container
 from runtime.infrastructure.database import upgrade
 from runtime.infrastructure.redaction import redacted
+
+logger = logging.getLogger(__name__)
 
 SWEEP_EVERY_S = 30
 PRUNE_EVERY_S = 3_600
@@ -88,10 +91,14 @@ async def _sweeping(container: Container) -> AsyncIterator[None]:
     async def sweep() -> None:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
-            container.instances().sweep()
-            await _write_key_uses(container.authenticator())
-            with suppress(DatabaseUnavailable):
-                await container.idempotent_requests().prune()
+            try:
+                container.instances().sweep()
+                await _write_key_uses(container.authenticator())
+                with suppress(DatabaseUnavailable):
+                    await container.idempotent_requests().prune()
+            # It outlives whatever is wrong with one sweep.
+            except Exception:
+                logger.exception("what is idle could not be swept away")
 
     async with _beside(sweep(), "instance-sweeper"):
         yield
@@ -101,8 +108,7 @@ async def _sweeping(container: Container) -> AsyncIterator[None]:
 async def _pruning(container: Container) -> AsyncIterator[None]:
     async def prune() -> None:
         while True:
-            with suppress(DatabaseUnavailable):
-                await container.retention()()
+            await container.retention()()
             await asyncio.sleep(PRUNE_EVERY_S)
 
     async with _beside(prune(), "retention"):

@@ -1,8 +1,9 @@
 """What the figures are to reach."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tests.benchmarks.durable import Figures
 from tests.benchmarks.figures import (
     Figure,
     answers,
@@ -55,6 +56,25 @@ def _first_token_over_forwarder(measured: Measured) -> float | None:
 
 def _ours(figure: Figure) -> Callable[[Measured], float | None]:
     return lambda measured: figure_of(measured, "d", figure)
+
+
+def _durable(
+    key: str, name: str, of: Callable[[Figures], float | None], ceiling: float, unit: str
+) -> Goal:
+    def measured_of(measured: Measured) -> float | None:
+        figures = measured.durable_runs.get(key)
+        return of(figures) if figures else None
+
+    return Goal(f"durable runs of ({key}): {name}", measured_of, ceiling=ceiling, unit=unit)
+
+
+def _durable_goals(key: str, pick_up_s: float) -> Iterator[Goal]:
+    yield _durable(key, "an event's append", lambda one: median_of(one.append_us), 100, " µs")
+    yield _durable(key, "word to reader", lambda one: median_of(one.news_ms), 30, " ms")
+    yield _durable(key, "CPU/interactive", lambda one: one.times_interactive, 6, _TIMES)
+    yield _durable(key, "pick-up", lambda one: median_of(one.pick_up_s), pick_up_s, " s")
+    yield _durable(key, "idle CPU", lambda one: one.idle_percent, 3, " %")
+    yield _durable(key, "cancel to call", lambda one: median_of(one.cancel_ms), 300, " ms")
 
 
 GOALS = (
@@ -129,5 +149,21 @@ GOALS = (
         ceiling=160,
         unit=" MB",
         digits=0,
+    ),
+    *_durable_goals("d", pick_up_s=4),
+    *_durable_goals("e", pick_up_s=5),
+    _durable(
+        "e",
+        "word to reader by another process",
+        lambda one: median_of(one.other_news_ms),
+        30,
+        " ms",
+    ),
+    _durable(
+        "e",
+        "cancel to call by another process",
+        lambda one: median_of(one.other_cancel_ms),
+        300,
+        " ms",
     ),
 )

@@ -2,12 +2,13 @@
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.benchmarks import durable
 from tests.benchmarks.encoders import Cost
 from tests.benchmarks.figures import (
     Figure,
@@ -134,6 +135,21 @@ TABLES: Sequence[tuple[str, Sequence[Column]]] = (
 )
 
 
+DURABLE: Sequence[tuple[str, Callable[[durable.Figures], float | None], int]] = (
+    ("interactive: CPU ms/run", lambda one: median_of(one.interactive_cpu_ms), 1),
+    ("durable: CPU ms/run", lambda one: median_of(one.durable_cpu_ms), 1),
+    ("ratio", lambda one: one.times_interactive, 2),
+    ("append: µs/event", lambda one: median_of(one.append_us), 0),
+    ("CPU µs/event", lambda one: one.append_cpu_us, 0),
+    ("word to reader, p50 ms", lambda one: median_of(one.news_ms), 1),
+    ("by another process", lambda one: median_of(one.other_news_ms), 1),
+    ("cancel to call, p50 ms", lambda one: median_of(one.cancel_ms), 1),
+    ("by another process", lambda one: median_of(one.other_cancel_ms), 1),
+    ("picked up after s", lambda one: median_of(one.pick_up_s), 2),
+    ("idle CPU %", lambda one: one.idle_percent, 1),
+)
+
+
 COMPARED: Sequence[tuple[str, Figure, Figure | None]] = (
     ("requests/s", of("whole", answers), None),
     ("CPU/request", of("whole", cpu_ms), None),
@@ -169,6 +185,7 @@ def tables(measured: Measured) -> str:
                     f"### {title}\n\n{_table(columns, measured.records.values())}"
                     for title, columns in TABLES
                 ),
+                *_durable(measured),
                 *_encoders(measured.encoder_costs),
                 f"### Ratios\n\n{_markdown(['', 'd/c', 'd/b', 'e/c'], ratios)}",
                 "### Goals\n\n"
@@ -205,6 +222,20 @@ def _table(columns: Sequence[Column], records: Iterable[Record]) -> str:
         for record in records
     ]
     return _markdown(["", *(column.title for column in columns)], rows)
+
+
+def _durable(measured: Measured) -> list[str]:
+    if not measured.durable_runs:
+        return []
+    rows = [
+        [
+            f"({key}) {measured.records[key].target.title}",
+            *(_number(figure(figures), digits) for _, figure, digits in DURABLE),
+        ]
+        for key, figures in measured.durable_runs.items()
+    ]
+    head = ["", *(title for title, _, _ in DURABLE)]
+    return [f"### Durable runs of an agent with tools\n\n{_markdown(head, rows)}"]
 
 
 def _encoders(costs: Sequence[Cost]) -> list[str]:

@@ -1,5 +1,6 @@
 """What is measured: every case on every server, in turns, several times over."""
 
+import asyncio
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from time import sleep
 
 import pytest
 
-from tests.benchmarks import encoders, servers
+from tests.benchmarks import durable, encoders, servers
 from tests.benchmarks.load import Door, Generator, Job, Result
 from tests.benchmarks.servers import TOKEN, Server, Target
 from tests.postgres import fresh_database
@@ -72,6 +73,8 @@ class Plan:
     encoder_passes: int = 0
     """How many streams each format's encoder is measured with; 0: none."""
     targets: Sequence[str] = ("a", "b", "c", "d", "e")
+    durable_runs: durable.Plan | None = None
+    """None: durable runs are not measured."""
 
 
 def side_by_side(*, streams: int, seconds: float, delay_ms: int = 0) -> Sequence[Case]:
@@ -115,6 +118,7 @@ FULL = Plan(
     held_streams=500,
     warm_up_s=0.5,
     encoder_passes=200,
+    durable_runs=durable.FULL,
 )
 QUICK = Plan(
     rounds=1,
@@ -135,6 +139,7 @@ QUICK = Plan(
     warm_up_s=0.2,
     encoder_passes=50,
     targets=("a", "b", "c", "d"),
+    durable_runs=durable.QUICK,
 )
 
 
@@ -186,6 +191,8 @@ class Measured:
     records: dict[str, Record]
     notes: list[str]
     encoder_costs: Sequence[encoders.Cost] = ()
+    durable_runs: dict[str, durable.Figures] = field(default_factory=dict)
+    """By the letter of the server."""
 
 
 def measure(plan: Plan) -> Measured:
@@ -215,6 +222,12 @@ def measure(plan: Plan) -> Measured:
         for number in range(plan.rounds):
             say(f"round {number + 1} of {plan.rounds}")
             _round(measured, provider, folder, load, first=number == 0)
+        if plan.durable_runs:
+            for key, record in measured.records.items():
+                if record.target.is_product:
+                    say(f"durable runs of ({key}) {record.target.title}")
+                    figures = durable.measure(record.target, folder, plan.durable_runs)
+                    measured.durable_runs[key] = asyncio.run(figures)
         return measured
 
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from runtime.infrastructure.web.streaming.formats import FORMATS
-from tests.benchmarks import encoders, profiling, report, servers, suite
+from tests.benchmarks import durable, encoders, profiling, report, servers, suite
 from tests.benchmarks.figures import by_round, cpu_ms
 from tests.benchmarks.goals import GOALS
 from tests.benchmarks.load import Generator, Job, Result, percentile_ms
@@ -35,6 +35,9 @@ SMALLEST = Plan(
     warm_up_s=0,
     encoder_passes=1,
     targets=("a", "b", "d"),
+    durable_runs=durable.Plan(
+        rounds=1, runs=1, batches=1, tokens=2, cancels=1, pick_ups=1, idle_s=0.1
+    ),
 )
 
 
@@ -125,8 +128,18 @@ def test_the_page_has_a_row_for_every_server_and_a_dash_for_what_was_not_measure
     page = report.page(report.tables(measured))
 
     assert page.startswith("# Performance\n")
-    assert page.count("\n| (d) Agent runtime, SQLite |") == len(report.TABLES)
+    assert page.count("\n| (d) Agent runtime, SQLite |") == len(report.TABLES) + 1
     assert "| requests/s, d/c | ≥ 2\N{MULTIPLICATION SIGN} | \N{EN DASH} | \N{EN DASH} |" in page
+
+
+def test_durable_runs_are_ordered_read_cancelled_and_picked_up(measured: Measured) -> None:
+    (figures,) = measured.durable_runs.values()
+
+    assert len(figures.news_ms) == 2
+    assert len(figures.append_us) == len(figures.cancel_ms) == len(figures.pick_up_s) == 1
+    assert figures.durable_cpu_ms > [0]
+    assert figures.other_news_ms == []
+    assert "\n### Durable runs of an agent with tools\n" in report.tables(measured)
 
 
 def test_every_format_of_a_stream_has_the_cost_of_its_encoder(measured: Measured) -> None:

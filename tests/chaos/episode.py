@@ -27,7 +27,7 @@ from tests.upstream import FakeUpstream
 
 CALLERS = 5
 REPLICAS: dict[Database, int] = {"sqlite": 1, "postgres": 3}
-ENDS_WITHIN_S = 45
+ENDS_WITHIN_S = 60
 """From the last fault to the end of the last run."""
 GRACE_S = 2
 STOPS_WITHIN_S = 20

@@ -18,6 +18,7 @@ from tests.chaos.proxy import FaultProxy
 
 READY = re.compile(rb"Agent runtime is ready on (\S+)")
 UNCAUGHT = b"Traceback (most recent call last)"
+WARNING = b'"level": "warning"'
 START_WITHIN_S = 60
 SETTLED_S = 1.0
 """How long after a fault a process may still do what it was about to do."""
@@ -153,7 +154,7 @@ class Replica:
 
     def _say(self, line: bytes) -> None:
         self.log.append(line)
-        if UNCAUGHT in line:
+        if UNCAUGHT in line and WARNING not in line:
             self.uncaught.append(line.decode(errors="replace"))
 
     async def end(self) -> None:
@@ -187,9 +188,14 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, variables: Mapping[str, str], databases: Sequence[tuple[str, FaultProxy | None]]
+    folder: Path,
+    variables: Mapping[str, str],
+    databases: Sequence[tuple[str, FaultProxy | None]],
+    *,
+    cold: bool = False,
 ) -> AsyncIterator[Fleet]:
-    """A replica for each of the databases' addresses, ready to serve."""
+    """A replica for each of the databases' addresses, ready to serve. Not `cold`: only the first
+    one imports all that it needs by itself."""
     async with AsyncExitStack() as opened:
         nursery = await opened.enter_async_context(Nursery())
         replicas = []
@@ -201,6 +207,6 @@ async def fleet(
             opened.push_async_callback(replica.end)
             replicas.append(replica)
         for replica in replicas:
-            await replica.start(cold=True)
+            await replica.start(cold=cold or replica is replicas[0])
             assert replica.url, replica.last_lines()
         yield Fleet(replicas)

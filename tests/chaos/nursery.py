@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -93,24 +94,34 @@ def _tend(line: socket.socket) -> None:
             children.discard(pid)
             line.send(f"0 {pid} {status}".encode())
 
-    while True:
-        asked, (*handles,), _, _ = socket.recv_fds(line, 65_536, 1)
-        if not asked:
-            break
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        if not (pid := os.fork()):
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-            line.close()
-            _become(json.loads(asked), handles[0])
-        os.close(handles[0])
-        children.add(pid)
-        line.send(f"1 {pid}".encode())
-        signal.signal(signal.SIGCHLD, reap)
+    try:
+        while _fork(line, children, reap):
+            pass
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _fork(
+    line: socket.socket, children: set[int], reap: Callable[[int, FrameType | None], None]
+) -> bool:
+    """One child as asked; False at the end of the line."""
+    asked, (*handles,), _, _ = socket.recv_fds(line, 65_536, 1)
+    if not asked:
+        return False
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    if not (pid := os.fork()):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
+        line.close()
+        _become(json.loads(asked), handles[0])
+    os.close(handles[0])
+    children.add(pid)
+    line.send(f"1 {pid}".encode())
+    signal.signal(signal.SIGCHLD, reap)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    return True
 
 
 def _become(asked: dict[str, dict[str, str]], output: int) -> None:

@@ -42,7 +42,7 @@ class Fault:
 
 
 def plan(
-    seed: int, database: Database, *, kills: int, replicas: int, others: float = 0.6
+    seed: int, database: Database, *, kills: int, replicas: int, others: float = 0.4
 ) -> list[Fault]:
     """`others`: faults beside each kill. Every kind of them is there once at least."""
     chance = random.Random(seed)

@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.episode import Report, episode
 from tests.chaos.plan import Database
 
-KILLS: dict[Database, int] = {"sqlite": 16, "postgres": 36}
+KILLS: dict[Database, int] = {"sqlite": 25, "postgres": 26}
 
 
 def seed() -> int:
@@ -26,4 +26,4 @@ async def test_runs_come_through_whatever_happens(database: Database, tmp_path: 
     again = f"CHAOS_SEED={report.seed} pytest tests/chaos/test_chaos.py -k {database}"
     assert not report.problems, "\n".join([again, *report.problems[:50]])
     assert report.faults["kill"] >= KILLS[database]
-    assert report.counts["runs"] >= KILLS[database]
+    assert report.counts["runs"] >= 10

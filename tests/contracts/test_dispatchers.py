@@ -173,8 +173,6 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 @pytest.fixture(params=["database", "inline", "dbos"])
 async def yard(request: pytest.FixtureRequest, storage: Storage) -> AsyncIterator[Yard]:
-    if request.param == "dbos" and storage.url == "memory:":
-        pytest.skip("DBOS needs a database")
     async with AsyncExitStack() as opened:
         yield Yard(Site(storage.uow), request.param, storage, opened)
 

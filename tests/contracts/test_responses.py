@@ -1,7 +1,10 @@
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.entities.responses import Response, ResponseFailure, ResponseStatus
 from runtime.domain.errors import PreviousResponseNotFound, ResponseNotFound
@@ -24,6 +27,8 @@ from runtime.domain.value_objects.items import (
     MessageItem,
     ReasoningItem,
 )
+from runtime.infrastructure.repositories.responses import SqlLapsedResponses, responses
+from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.contracts.conftest import Storage
 from tests.contracts.samples import (
     ALL,
@@ -35,6 +40,7 @@ from tests.contracts.samples import (
     all_of,
     minutes_past_noon,
 )
+from tests.fakes import Published
 
 MINE = Scope(PROJECT, ANN)
 INPUT = (
@@ -226,3 +232,29 @@ async def test_what_is_old_is_pruned_with_its_events_unless_it_goes_on(storage: 
         with pytest.raises(ResponseNotFound):
             await work.responses.get(old.id)
         assert [await work.run_events.last(e.run_id) for e in (old, running, young)] == [0, 1, 1]
+
+
+async def test_what_the_release_before_left_in_the_background_has_failed(
+    engine: AsyncEngine,
+) -> None:
+    uow = partial(sql_unit_of_work, engine, Published())
+    left, held, durable = [
+        a_response(status=ResponseStatus.IN_PROGRESS, background=True) for _ in range(3)
+    ]
+    async with uow(MINE) as work:
+        for each in (left, held, durable):
+            await work.responses.add(each)
+        await work.commit()
+    async with engine.begin() as connection:
+        for each, minute in ((left, 1), (held, 3)):
+            lease = update(responses).where(responses.c.id == each.id)
+            await connection.execute(lease.values(lease_until=minutes_past_noon(minute)))
+
+    assert await SqlLapsedResponses(engine).prune(minutes_past_noon(2)) == 1
+    async with uow(MINE) as work:
+        failed = await work.responses.get(left.id)
+        assert failed.status is ResponseStatus.FAILED
+        assert failed.failure is not None
+        assert failed.failure.code == "server_error"
+        for each in (held, durable):
+            assert (await work.responses.get(each.id)).status is ResponseStatus.IN_PROGRESS

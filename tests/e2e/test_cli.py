@@ -1,5 +1,6 @@
 """The command as people type it: a process of its own, against a runtime that it started."""
 
+import asyncio
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from runtime.infrastructure.frameworks.discovery import TemplateFolder
 from runtime.infrastructure.frameworks.registry import TemplateRegistry
 from runtime.infrastructure.tools.service import BuiltinTools
 from tests.fakes_models import ScriptedModels, asks, events_of, made, says, text_of
+from tests.scripted import saying, scripted, streaming
 
 COMMAND = str(Path(sys.executable).with_name("agent-runtime"))
 PATHS = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
@@ -139,6 +141,7 @@ def test_it_says_its_version_and_lists_its_commands(shell: Shell) -> None:
         "prices",
         "db",
         "providers",
+        "runs",
         "schedules",
         "webhooks",
     }
@@ -598,6 +601,68 @@ def test_a_schedule_is_made_run_paused_and_deleted(runtime: Shell) -> None:
     assert runtime.done("schedules", "resume", made["id"], "--json").json["enabled"] is True
     runtime.done("schedules", "delete", made["id"], typed="y\n")
     assert "does not exist" in runtime.refused("schedules", "show", made["id"])
+
+
+# runs
+
+
+def test_a_run_is_ordered_followed_and_looked_after(runtime: Shell) -> None:
+    order = ("runs", "start", "assistant", "Count to 3", "--metadata", "k=v", "--session", "cli")
+    assert "NAME=VALUE" in runtime.refused(*order, "--metadata", "v", code=2)
+    followed = runtime.done(*order, "--follow")
+    id = followed.err.strip()
+    shown = runtime.done("runs", "show", id, "--json").json
+    assert (shown["status"], shown["metadata"], shown["session_id"]) == (
+        "completed",
+        {"k": "v"},
+        "cli",
+    )
+    assert followed.out.strip() == shown["output"].strip()
+    (listed,) = runtime.done("runs", "list", "--session", "cli", "--json").json
+    assert (listed["id"], listed["status"]) == (id, "completed")
+    lines = runtime.done("runs", "follow", id, "--after", "2", "--json").out.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert (events[0]["seq"], events[-1]["type"]) == (3, "run.completed")
+    assert "answer" in runtime.done("runs", "steps", id).out
+    assert runtime.done("runs", "checkpoints", id, "--json").json == []
+    assert runtime.done("runs", "tool-calls", id).out == "No tool was called.\n"
+    assert "checkpoint" in runtime.refused("runs", "fork", id, "c-1", "--input", "Hi")
+
+    later = ("--not-before", "2190-01-01T00:00:00Z", "--priority", "-5")
+    id = runtime.done("runs", "start", "assistant", "Hi", *later).out.strip()
+    assert id in runtime.done("runs", "list", "--status", "queued").out
+    assert runtime.done("runs", "cancel", id).out == f"{id} is cancelled.\n"
+    assert runtime.refused("runs", "follow", id, code=3) == f"Error: {id} was cancelled.\n"
+    for again in ("retry", "resume"):
+        assert runtime.done("runs", again, id, "--json").json["origin"]["kind"] == again
+    assert "does not exist" in runtime.refused("runs", "follow", "run_0")
+
+
+async def test_what_is_followed_goes_on_over_broken_connections(shell: Shell) -> None:
+    def said(seq: int, text: str) -> dict[str, object]:
+        return {"seq": seq, "type": "text.delta", "text": text}
+
+    asked = {"approval_id": "appr_1", "kind": "tool", "tool": "pay", "arguments": '{"eur": 4}'}
+    async with scripted(
+        saying({"id": "run_1", "status": "running", "error": None}),
+        streaming(said(1, "Hel"), said(2, "lo"), cut=True),
+        streaming({"error": {"code": "draining", "message": "It stops."}}),
+        streaming(
+            said(2, "lo"),
+            {"seq": 3, "type": "approval.requested", "value": None, **asked},
+            said(4, " you"),
+            {"seq": 5, "type": "run.failed", "code": "step_failed", "message": "It broke."},
+        ),
+    ) as server:
+        command = ("runs", "follow", "run_1", "--url", server.url)
+        outcome = await asyncio.to_thread(shell.run, *command)
+
+    assert (outcome.code, outcome.out) == (1, "Hello\n you\n")
+    assert outcome.err.splitlines() == [
+        'Waits for a person\'s word on appr_1: pay {"eur": 4}',
+        "Error: It broke.",
+    ]
+    assert [each.headers.get("last-event-id") for each in server.asked] == [None, "0", "2", "2"]
 
 
 # providers

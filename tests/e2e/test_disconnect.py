@@ -163,12 +163,12 @@ async def test_a_response_in_the_background_goes_on_when_its_caller_leaves(
     setup: Setup, wire: Wire, stream: bool
 ) -> None:
     await wire.send(respond("delay:20 words:40", stream=stream, background=True))
-    await wire.reader.readuntil(b"word3" if stream else b"in_progress")
+    await wire.reader.readuntil(b"word3" if stream else b"queued")
     hang_up(wire)
 
-    found = await setup.runtime.until(lambda runs: bool(runs["data"]), "/v1/runs")
-    (run,) = found["data"]
-    assert run["status"] == "completed"
+    (run,) = (await setup.runtime.get("/v1/runs"))["data"]
+    ended = await setup.runtime.until(lambda run: bool(run["ended_at"]), f"/v1/runs/{run['id']}")
+    assert ended["status"] == "completed"
     stored = await setup.runtime.get(f"/v1/responses/{run['id'].replace('run', 'resp', 1)}")
     assert stored["output"][0]["content"][0]["text"].endswith("word39")
 

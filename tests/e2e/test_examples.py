@@ -56,6 +56,16 @@ async def test_client_makes_an_agent_that_calculates(runtime: Served) -> None:
     assert gets == "gets 8"
 
 
+async def test_a_long_run_is_left_and_come_back_to(runtime: Served) -> None:
+    ordered, begins, ended, output = (
+        await printed(runtime, sys.executable, EXAMPLES / "long_run.py")
+    ).splitlines()
+
+    assert (ordered, ended) == ("ordered, queued", "ended: stop")
+    assert output == "[demo] 1 2 3 4 5 6 7 8 9 10"
+    assert output.startswith(begins.removeprefix("begins with "))
+
+
 async def test_tools_are_run_by_the_caller(runtime: Served) -> None:
     asked, answered = (await printed(runtime, sys.executable, EXAMPLES / "tools.py")).splitlines()
 

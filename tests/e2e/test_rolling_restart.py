@@ -94,7 +94,9 @@ async def replicas(tmp_path: Path) -> AsyncIterator[Fleet]:
             "RUNTIME_DRAIN_DELAY_S": "0.5",
             "RUNTIME_GRACE_S": "5",
         }
-        yield await opened.enter_async_context(fleet(tmp_path, variables, [(url, None)] * 2))
+        yield await opened.enter_async_context(
+            fleet(tmp_path, variables, [(url, None)] * 2, cold=True)
+        )
 
 
 async def test_a_rolling_restart_under_load_fails_no_request(replicas: Fleet) -> None:

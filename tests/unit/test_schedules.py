@@ -426,6 +426,20 @@ async def test_one_schedule_that_breaks_does_not_hold_up_the_others(world: World
     assert "no such time zone" in (kept.paused_because or "")
 
 
+async def test_schedules_that_can_not_be_decided_are_no_backlog(world: World) -> None:
+    broken = await world.create()
+    await world.create()
+
+    async def keep(seen: Schedule, *_: object) -> None:
+        if seen.id == broken.id:
+            raise KeyError("what a newer release wrote")
+
+    world.scheduler._keep = keep  # type: ignore[method-assign,assignment]
+    world.now = NOON + minutes(60)
+
+    assert await world.scheduler.turn() == 1
+
+
 async def test_a_database_that_is_away_decides_nothing(world: World) -> None:
     made = await world.create()
     world.now = NOON + minutes(60)

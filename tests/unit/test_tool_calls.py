@@ -17,6 +17,7 @@ from runtime.domain.entities.durable import DurableRun, RunOrder
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.errors import ApprovalNeedsDurableRun, DatabaseUnavailable, ExecutionFailed
 from runtime.domain.events.runs import RunEvent, TextDelta, ToolCalled, ToolReturned
+from runtime.domain.repositories.checkpoints import Progress
 from runtime.domain.repositories.durable import LedgerCall
 from runtime.domain.services.durability import (
     ApprovalRequest,
@@ -102,9 +103,14 @@ class Runs:
     async def run(self, agent: BaseAgentTemplate) -> None:
         self.events = []
         agent.services = replace(agent.services, checkpoints=self.checkpoints)
-        durable = Durability(self.attempt + 1, self.next_attempt(), decisions=self.decisions)
+        calls = self.next_attempt()
+        durable = Durability(self.attempt, calls, flush=self._flush, decisions=self.decisions)
         input = replace(asks("Go"), run_id=RUN, durable=durable)
         await agent.run(input, self.emit)
+
+    async def _flush(self, progress: Callable[[], Progress] | None = None) -> None:
+        if progress:
+            await self.checkpoints.save(RUN, self.attempt, progress())
 
     async def asked(self, agent: BaseAgentTemplate) -> list[ApprovalRequest]:
         with pytest.raises(RunSuspended) as suspended:

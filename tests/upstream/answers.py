@@ -51,10 +51,12 @@ def says(text: str, *, finish: str = "stop") -> "Behaviour":
     return _answering(re.findall(r"\S+\s*|\s+", text), [], finish)
 
 
-def calls(name: str, arguments: dict[str, Any], *, text: str = "") -> "Behaviour":
+def calls(
+    name: str, arguments: dict[str, Any], *, text: str = "", id: str = "call_0"
+) -> "Behaviour":
     """A call of one function, after some text."""
     function = {"name": name, "arguments": json.dumps(arguments)}
-    call = {"id": "call_0", "type": "function", "function": function}
+    call = {"id": id, "type": "function", "function": function}
     return _answering([text] if text else [], [call], "tool_calls")
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
 
 from runtime.application.commands.durable_forks import ForkRun, ResumeRun
 from runtime.application.handlers.durable import again, durable_run
+from runtime.application.services.durable.desk import RunDesk
 from runtime.domain.entities.durable import DurableRun, Origin, new_order
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.errors import CheckpointNotFound, InvalidValue, RunHasCompleted, RunNotEnded
@@ -17,15 +17,10 @@ from runtime.domain.unit_of_work import UnitOfWorkFactory
 from runtime.domain.value_objects.identity import KeyScope
 
 
-class Desk(Protocol):
-    async def submit(self, run: DurableRun) -> DurableRun:
-        """Raises TooManyQueuedRuns, DatabaseUnavailable."""
-
-
 @dataclass(frozen=True)
 class ResumeRunHandler:
     uow: UnitOfWorkFactory
-    desk: Desk
+    desk: RunDesk
     store: CheckpointStore
     states: GraphStates
     ledger: ToolLedger
@@ -43,6 +38,7 @@ class ResumeRunHandler:
         if run.status is RunStatus.COMPLETED:
             raise RunHasCompleted(run.id)
         resumed = again(run, command.actor, self.now(), "resume")
+        await self.desk.check_room(resumed.scope)
         newest = await self.store.find(run.id)
         if newest and self.states.stands_alone(newest):
             await self.store.copy(run.id, resumed.id, resumed.scope)
@@ -53,7 +49,7 @@ class ResumeRunHandler:
 @dataclass(frozen=True)
 class ForkRunHandler:
     uow: UnitOfWorkFactory
-    desk: Desk
+    desk: RunDesk
     store: CheckpointStore
     states: GraphStates
     now: Callable[[], datetime]
@@ -86,6 +82,7 @@ class ForkRunHandler:
             begins="turn" if command.messages else "fork",
             versions=self.states.versions(checkpoint),
         )
+        await self.desk.check_room(forked.scope)
         await self.store.fork(fork, writes)
         return await self.desk.submit(forked)
 

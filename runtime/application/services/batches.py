@@ -10,15 +10,12 @@ R = TypeVar("R")
 class Batches(Generic[T, R]):
     """Does together what is asked for while the batch before is being done.
 
-    Nobody waits for company, unless `gather_s` says so: the first one is done at once. What was
-    begun is done, even when who asked for it is gone.
+    Nobody waits for company: the first one is done at once. What was begun is done, even when who
+    asked for it is gone.
     """
 
-    def __init__(
-        self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]], gather_s: float = 0
-    ) -> None:
+    def __init__(self, work: Callable[[Sequence[T]], Awaitable[Sequence[R]]]) -> None:
         self._work = work
-        self._gather_s = gather_s
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -37,8 +34,6 @@ class Batches(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                if self._gather_s:
-                    await asyncio.sleep(self._gather_s)
                 batch, self._waiting = self._waiting, []
                 await self._together(batch)
         finally:

@@ -66,10 +66,7 @@ class RunJournal:
         for event in events:
             match event:
                 case UsageReported():
-                    self.usage += event.usage
-                    self._models[event.model] = None
-                    self._estimated |= event.estimated
-                    self._pay(event)
+                    self._use(event)
                 case StepFinished():
                     self.steps.append(step_record(event))
                 case ToolReturned():
@@ -85,10 +82,7 @@ class RunJournal:
             return
         match event:
             case UsageReported():
-                self.usage += event.usage
-                self._models[event.model] = None
-                self._estimated |= event.estimated
-                self._pay(event)
+                self._use(event)
             case StepFinished():
                 self.steps.append(step_record(event))
             case ToolCalled():
@@ -130,7 +124,10 @@ class RunJournal:
             cost=None if self._cost is None else rounded(self._cost),
         )
 
-    def _pay(self, event: UsageReported) -> None:
+    def _use(self, event: UsageReported) -> None:
+        self.usage += event.usage
+        self._models[event.model] = None
+        self._estimated |= event.estimated
         price = self._price_of(event.called or event.model)
         if price is None or self._cost is None:
             self._cost = None

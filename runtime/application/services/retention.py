@@ -1,8 +1,11 @@
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from runtime.domain.repositories.pruning import Pruner
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,10 @@ class Retention:
     now: Callable[[], datetime]
 
     async def __call__(self) -> None:
-        """Delete what is older. Raises DatabaseUnavailable."""
+        """Delete what is older; what can't be deleted now is the next time."""
         for pruner, age in self.kept_for:
-            await pruner.prune(self.now() - age)
+            try:
+                await pruner.prune(self.now() - age)
+            # One kind that takes too long, say, must not keep the others for ever.
+            except Exception:
+                logger.warning("%s did not finish", type(pruner).__name__, exc_info=True)

@@ -102,31 +102,32 @@ class Scheduler:
                 await self._task
 
     async def turn(self) -> int:
-        """Decide one tick of each schedule that is due; how many were. Raises
+        """Decide one tick of each schedule that is due; of how many it could be done. Raises
         DatabaseUnavailable."""
-        due = await self._book.due(AT_ONCE)
+        due, decided = await self._book.due(AT_ONCE), 0
         for schedule in due.schedules:
             try:
                 await self._decide(schedule, due.now)
+                decided += 1
             except DatabaseUnavailable:
                 raise
             # One schedule that can't be read must not hold up the others.
             except Exception:
                 logger.exception("schedule %s could not be kept", schedule.id)
-        return len(due.schedules)
+        return decided
 
     async def _keep_time(self) -> None:
         while True:
-            due = 0
+            decided = 0
             try:
-                due = await self.turn()
+                decided = await self.turn()
             except DatabaseUnavailable:
                 logger.warning("schedules wait: the database is away")
             # The keeper outlives whatever is wrong with one turn.
             except Exception:
                 logger.exception("schedules could not be looked at")
             # Not while there is a backlog.
-            if due < AT_ONCE:
+            if decided < AT_ONCE:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def _decide(self, seen: Schedule, now: datetime) -> None:

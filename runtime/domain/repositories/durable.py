@@ -8,6 +8,7 @@ from typing import Protocol
 from runtime.domain.entities.durable import DurableRun
 from runtime.domain.entities.runs import RunStatus
 from runtime.domain.events.runs import RunEvent
+from runtime.domain.repositories.checkpoints import Progress
 from runtime.domain.services.durability import Entered
 from runtime.domain.services.tools import ToolOutcome
 from runtime.domain.value_objects.identity import Scope
@@ -110,10 +111,13 @@ class AttemptEntry:
     attempt: int
     after: int
     events: Sequence[RunEvent]
+    progress: Progress | None = None
+    """What steps leave behind that say no more than these events and those before them."""
 
 
 class AttemptLog(Protocol):
-    """Appends to logs of many runs at once, fenced by their attempts."""
+    """Appends to logs of many runs at once, and keeps what their steps leave behind, fenced by
+    their attempts."""
 
     async def append(self, entries: Sequence[AttemptEntry]) -> Sequence[bool]:
         """In one transaction; for each run whether it is written. False: the run is no longer

@@ -1,9 +1,10 @@
 """What an attempt of a durable run may rely on, inside the agent's code."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from runtime.domain.repositories.checkpoints import Progress
 from runtime.domain.services.tools import Approver, ToolOutcome
 from runtime.domain.value_objects.chat import ToolCall
 
@@ -89,7 +90,14 @@ class CallLog(Protocol):
         """Before anybody sees the outcome."""
 
 
-async def _nothing_to_flush() -> None: ...
+class Flush(Protocol):
+    async def __call__(self, progress: Callable[[], Progress] | None = None) -> None:
+        """Until everything emitted so far is in the log, and `progress` with it, in the same
+        transaction. It is asked for in the moment in which the events are taken: no step's state
+        is kept before what the step said. Raises AttemptLost, DatabaseUnavailable."""
+
+
+async def _nothing_to_flush(progress: Callable[[], Progress] | None = None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -98,9 +106,8 @@ class Durability:
 
     attempt: int
     calls: CallLog
-    flush: Callable[[], Awaitable[None]] = _nothing_to_flush
-    """Until everything emitted so far is in the log. To be awaited before a checkpoint: what a
-    step said must not be lost once the step is not made again. Raises AttemptLost."""
+    flush: Flush = _nothing_to_flush
+    """The way to a checkpoint: what a step said must not be lost once it is not made again."""
     restarted: bool = True
     """Set to False by an instance that goes on from a checkpoint, before it emits anything."""
     decisions: Mapping[str, Decision] = field(default_factory=dict)

@@ -106,6 +106,11 @@ def completion_id(run: RunId) -> CompletionId:
     return CompletionId(f"chatcmpl-{run.removeprefix('run_')}")
 
 
+def first_run_id(at: datetime) -> RunId:
+    """No id of a run that was made before is as large, none that is made later is smaller."""
+    return RunId(f"run_{uuid7_of(at, 0)}")
+
+
 def made_at(id: str) -> datetime:
     """When an id of ours was made, to the millisecond."""
     return _EPOCH + timedelta(milliseconds=int(id[-32:-20], 16))

@@ -17,7 +17,7 @@ from runtime.infrastructure.dispatch.places import Places
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.5
+LOOK_EVERY_S = 1.0
 """Whatever is heard: for runs whose time has come, and signals that were lost."""
 LOOK_OFTEN_S = 0.25
 """While other processes can't be heard."""
@@ -26,7 +26,7 @@ STOP_WAIT_S = 5.0
 
 class DatabaseDispatcher(RunDispatcher):
     """Claims as many runs as there are places free: when it is told of one, when one has ended
-    that others may have waited for, and every half second."""
+    that others may have waited for, and every second."""
 
     def __init__(self, ground: Ground, most: int, share: Share) -> None:
         """`most` go on at once in this process."""

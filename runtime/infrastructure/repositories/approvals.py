@@ -11,6 +11,7 @@ from sqlalchemy import (
     exists,
     or_,
     select,
+    text,
     tuple_,
     update,
 )
@@ -32,6 +33,7 @@ from runtime.infrastructure.repositories.base import (
 from runtime.infrastructure.repositories.cursors import Cursors, Position
 from runtime.infrastructure.repositories.durable_runs import durable_runs
 
+_PENDING = text("decision IS NULL")
 approvals = Table(
     "approvals",
     metadata,
@@ -53,6 +55,14 @@ approvals = Table(
     Column("answer", Json, nullable=False),
     UniqueConstraint("run_id", "key"),
     Index(None, "project_id", "requested_at", "id"),
+    Index(
+        "ix_approvals_pending",
+        "project_id",
+        "requested_at",
+        "id",
+        postgresql_where=_PENDING,
+        sqlite_where=_PENDING,
+    ),
 )
 _c = approvals.c
 _OVER = exists().where(durable_runs.c.id == _c.run_id, durable_runs.c.ended_at.is_not(None))

@@ -11,6 +11,7 @@ from runtime.domain.services.signals import Signal
 from runtime.domain.value_objects.ids import RunId
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import insert_if_new
+from runtime.infrastructure.repositories.checkpoints import keep
 from runtime.infrastructure.repositories.durable_runs import durable_runs, take_writer
 from runtime.infrastructure.repositories.run_events import event_rows, run_events
 from runtime.infrastructure.signals.payloads import notify
@@ -27,6 +28,9 @@ class SqlAttemptLog(AttemptLog):
             async with self._engine.begin() as connection:
                 held = await _held(connection, entries)
                 rows = [row for entry in entries if entry.run in held for row in _rows(entry)]
+                for entry in entries:
+                    if entry.progress and entry.run in held:
+                        await keep(connection, entry.run, entry.attempt, entry.progress)
                 if rows:
                     # What is there already was written by this attempt: it alone may write.
                     insert = insert_if_new(run_events, connection.dialect.name)

@@ -51,9 +51,7 @@ class SqlCheckpointStore(CheckpointStore):
     async def save(self, run: RunId, attempt: int, progress: Progress) -> None:
         with refusals():
             async with self._engine.begin() as connection:
-                for table, rows in rows_of(run, attempt, progress):
-                    if rows:
-                        await _fenced(connection, table, rows)
+                await keep(connection, run, attempt, progress)
 
     async def find(
         self, run: RunId, namespace: str = "", id: str | None = None
@@ -189,6 +187,13 @@ class SqlCheckpointStore(CheckpointStore):
         with refusals():
             async with self._engine.connect() as connection:
                 return [to_checkpoint(row, namespace) for row in await connection.execute(query)]
+
+
+async def keep(connection: AsyncConnection, run: RunId, attempt: int, progress: Progress) -> None:
+    """Raises AttemptLost."""
+    for table, rows in rows_of(run, attempt, progress):
+        if rows:
+            await _fenced(connection, table, rows)
 
 
 async def _fenced(connection: AsyncConnection, table: Table, rows: Rows) -> None:

@@ -17,16 +17,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.entities.completions import ChatCompletion
 from runtime.domain.errors import CompletionNotFound, InvalidValue
 from runtime.domain.repositories.completions import CompletionFilter, CompletionRepository
-from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.value_objects.chat import Message
 from runtime.domain.value_objects.ids import CompletionId, ProjectId, UserId
 from runtime.domain.value_objects.pages import Page
-from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import (
     Json,
     Key,
@@ -42,6 +39,7 @@ from runtime.infrastructure.repositories.chat_json import (
     message_json,
     message_of,
 )
+from runtime.infrastructure.repositories.pruning import SqlPruner
 
 chat_completions = Table(
     "chat_completions",
@@ -61,8 +59,6 @@ chat_completions = Table(
 _COLUMNS = chat_completions.c
 _SHOWN = [column for column in _COLUMNS if column.name != "asked"]
 """What was asked may be far longer than the answer, and only one route wants it."""
-_AT_ONCE = 500
-"""Rows deleted in one statement: others write too."""
 
 
 class SqlCompletionRepository(SqlRepository, CompletionRepository):
@@ -151,21 +147,8 @@ class SqlCompletionRepository(SqlRepository, CompletionRepository):
         return found.exists()
 
 
-class SqlCompletionPruner(Pruner):
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-
-    async def prune(self, before: datetime) -> int:
-        old = select(_COLUMNS.id).where(_COLUMNS.created_at < before).limit(_AT_ONCE)
-        statement = delete(chat_completions).where(_COLUMNS.id.in_(old))
-        gone = 0
-        while True:
-            with refusals():
-                async with self._engine.begin() as connection:
-                    done = (await connection.execute(statement)).rowcount
-            gone += done
-            if done < _AT_ONCE:
-                return gone
+class SqlCompletionPruner(SqlPruner):
+    at = _COLUMNS.created_at
 
 
 def _to_completion(row: Row[Any]) -> ChatCompletion:

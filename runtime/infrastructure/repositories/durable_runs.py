@@ -18,7 +18,6 @@ from sqlalchemy import (
     Table,
     TextClause,
     Update,
-    and_,
     delete,
     func,
     or_,
@@ -59,6 +58,7 @@ OPEN = text("durable_runs.status IN ('queued', 'running', 'waiting')")
 """Goes with every question about runs that have not ended: SQLite takes a partial index only where
 it finds the index's own words."""
 _GOING_ON_SQL = text("status IN ('queued', 'running', 'waiting')")
+_WITH_DEADLINE_SQL = text(f"deadline IS NOT NULL AND {_GOING_ON_SQL.text}")
 _CLAIM_LOCK = 0x72756E71
 """Claims of all processes are made one after the other: shares are kept exactly."""
 
@@ -93,6 +93,12 @@ durable_runs = Table(
         "created_at",
         postgresql_where=_GOING_ON_SQL,
         sqlite_where=_GOING_ON_SQL,
+    ),
+    Index(
+        "ix_durable_runs_deadline",
+        "deadline",
+        postgresql_where=_WITH_DEADLINE_SQL,
+        sqlite_where=_WITH_DEADLINE_SQL,
     ),
     Index(None, "ended_at"),
 )
@@ -200,10 +206,12 @@ class SqlRunQueue(RunQueue):
         self._engine = engine
 
     async def claim(self, worker: WorkerId, room: int, share: Share) -> Sequence[Ticket]:
-        if room <= 0 or not await self._any_due():
+        if room <= 0:
             return ()
         with refusals():
             async with self._engine.begin() as connection:
+                if not await _any_due(connection):
+                    return ()
                 await _one_at_a_time(connection)
                 chosen = await _next(connection, room, share)
                 return await _claimed(connection, worker, chosen)
@@ -271,13 +279,6 @@ class SqlRunQueue(RunQueue):
             async with self._engine.begin() as connection:
                 await connection.execute(gone)
 
-    async def _any_due(self) -> bool:
-        """A look without a lock: most claims find nothing."""
-        query = select(_c.id).where(*_due(_utc_now())).limit(1)
-        with refusals():
-            async with self._engine.connect() as connection:
-                return (await connection.execute(query)).first() is not None
-
     async def _tickets(self, query: Select[Any]) -> Sequence[Ticket]:
         with refusals():
             async with self._engine.connect() as connection:
@@ -301,6 +302,12 @@ class _Room:
         return (per_user is None or self.by_owner[_owner(ticket)] < per_user) and (
             per_agent is None or self._by_line[ticket.line_id] < per_agent
         )
+
+
+async def _any_due(connection: AsyncConnection) -> bool:
+    """A look without a lock: most claims find nothing."""
+    query = select(_c.id).where(*_due(_utc_now())).limit(1)
+    return (await connection.execute(query)).first() is not None
 
 
 async def _next(connection: AsyncConnection, room: int, share: Share) -> Sequence[RunId]:
@@ -409,11 +416,6 @@ def _ticket(row: Any) -> Ticket:  # noqa: ANN401 - rows of several shapes
         row.attempt,
         RunStatus(row.status),
     )
-
-
-def held_by(run: RunId, attempt: int) -> ColumnElement[bool]:
-    """The run is going on with that attempt."""
-    return and_(_c.id == run, _c.attempt == attempt, _c.status == RunStatus.RUNNING)
 
 
 def _values(run: DurableRun) -> dict[str, object]:

@@ -25,12 +25,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.entities.memories import Fact, FoundFact, MemoryScope
 from runtime.domain.errors import ConcurrentChange, MemoryExists, MemoryNotFound
 from runtime.domain.repositories.memories import FactFilter, FactRepository
-from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.value_objects.ids import LineId, MemoryId, ProjectId, RunId, UserId
 from runtime.domain.value_objects.pages import Page
 from runtime.domain.value_objects.words import asked_words, weights_of, worth_of
@@ -45,6 +43,7 @@ from runtime.infrastructure.repositories.base import (
     metadata,
 )
 from runtime.infrastructure.repositories.cursors import Cursors, Position
+from runtime.infrastructure.repositories.pruning import SqlPruner
 
 memories = Table(
     "memories",
@@ -86,7 +85,6 @@ CURSORS = Cursors("memories")
 _EVERYBODY = ""
 _COLUMNS = memories.c
 _KEPT = ("id", "project_id", "owner_id", "scope", "line_id", "namespace", "created_at")
-_AT_ONCE = 500
 
 
 class SqlFactRepository(SqlRepository, FactRepository):
@@ -232,23 +230,10 @@ class SqlFactRepository(SqlRepository, FactRepository):
             yield func.replace(tags, json.dumps(where.tag, ensure_ascii=False), "") != tags
 
 
-class SqlFactPruner(Pruner):
+class SqlFactPruner(SqlPruner):
     """By when they expire."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-
-    async def prune(self, before: datetime) -> int:
-        old = select(_COLUMNS.id).where(_COLUMNS.expires_at < before).limit(_AT_ONCE)
-        statement = delete(memories).where(_COLUMNS.id.in_(old))
-        gone = 0
-        while True:
-            with refusals():
-                async with self._engine.begin() as connection:
-                    done = (await connection.execute(statement)).rowcount
-            gone += done
-            if done < _AT_ONCE:
-                return gone
+    at = _COLUMNS.expires_at
 
 
 def position(fact: Fact) -> Position:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.entities.responses import Response, ResponseFailure, ResponseStatus
-from runtime.domain.errors import PreviousResponseNotFound, ResponseNotFound
+from runtime.domain.errors import ExecutionFailed, PreviousResponseNotFound, ResponseNotFound
 from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.responses import ResponseRepository
 from runtime.domain.value_objects.chat import Usage
@@ -49,6 +49,8 @@ responses = Table(
     Column("conversation", Key),
     Column("created_at", UtcDateTime, nullable=False),
     Column("completed_at", UtcDateTime),
+    # Where a replica without durable runs answers it, until when that one does.
+    Column("lease_until", UtcDateTime),
     Column("settings", Json, nullable=False),
     Column("input", Json, nullable=False),
     Column("output", Json, nullable=False),
@@ -56,6 +58,7 @@ responses = Table(
     Column("failure", Json, nullable=False),
     Column("incomplete_reason", Words),
     Index(None, "created_at"),
+    Index(None, "lease_until"),
 )
 _PRUNED_AT_ONCE = 500
 _GOING_ON = responses.c.status.in_((ResponseStatus.QUEUED, ResponseStatus.IN_PROGRESS))
@@ -126,6 +129,26 @@ class SqlResponsePruner(Pruner):
                 runs = [ResponseId(id).replace("resp_", "run_", 1) for id in ids]
                 await connection.execute(delete(run_events).where(run_events.c.run_id.in_(runs)))
                 return len(ids)
+
+
+class SqlLapsedResponses(Pruner):
+    """Ends what replicas without durable runs had begun in the background, and nobody sees to
+    any more."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def prune(self, before: datetime) -> int:
+        why = "The process that ran the agent ended before the answer was there. Ask again."
+        failed = {
+            "status": ResponseStatus.FAILED,
+            "failure": asdict(ResponseFailure.of(ExecutionFailed(why))),
+            "lease_until": None,
+        }
+        lapsed = update(responses).where(responses.c.lease_until < before, _GOING_ON)
+        with refusals():
+            async with self._engine.begin() as connection:
+                return (await connection.execute(lapsed.values(failed))).rowcount
 
 
 def _values(response: Response) -> dict[str, object]:

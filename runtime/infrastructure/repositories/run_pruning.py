@@ -7,6 +7,7 @@ from sqlalchemy import Table, delete, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from runtime.domain.repositories.pruning import Pruner
+from runtime.domain.value_objects.ids import first_run_id
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.approvals import approvals
 from runtime.infrastructure.repositories.durable_runs import durable_runs
@@ -15,6 +16,8 @@ from runtime.infrastructure.repositories.runs import runs
 from runtime.infrastructure.repositories.tool_ledger import tool_calls
 
 AT_ONCE = 500
+DURABLE_AT_ONCE = 50
+"""Each may have left thousands of events, and a transaction that deletes is not to take long."""
 _LEFT: Sequence[Table] = (run_events, tool_calls, approvals)
 
 
@@ -30,17 +33,21 @@ class SqlRunPruner(Pruner):
 
     async def _durable(self, before: datetime) -> int:
         """Ids of what still goes on have no end."""
-        old = select(durable_runs.c.id).where(durable_runs.c.ended_at < before).limit(AT_ONCE)
+        old = (
+            select(durable_runs.c.id).where(durable_runs.c.ended_at < before).limit(DURABLE_AT_ONCE)
+        )
         with refusals():
             async with self._engine.begin() as connection:
-                ids = list((await connection.execute(old)).scalars())
+                ids = list((await connection.execute(old.limit(DURABLE_AT_ONCE))).scalars())
                 for table in _LEFT:
                     await connection.execute(delete(table).where(table.c.run_id.in_(ids)))
                 await connection.execute(delete(durable_runs).where(durable_runs.c.id.in_(ids)))
         return len(ids)
 
     async def _recorded(self, before: datetime) -> int:
-        old = select(runs.c.id).where(runs.c.ended_at < before).limit(AT_ONCE)
+        # Whatever ended before was made before: this finds it by the primary key.
+        made = runs.c.id < first_run_id(before)
+        old = select(runs.c.id).where(made, runs.c.ended_at < before).limit(AT_ONCE)
         with refusals():
             async with self._engine.begin() as connection:
                 done = await connection.execute(delete(runs).where(runs.c.id.in_(old)))

@@ -96,15 +96,16 @@ class SqlRunRepository(SqlRepository, RunRepository):
         self, where: RunFilter, *, limit: int, after: str | None
     ) -> Page[Run | DurableRun]:
         behind = None if after is None else _CURSORS.read(after)
-        found: list[Run | DurableRun] = []
-        if where.status is None or where.status.final:
-            query = self._newest(runs, runs.c.started_at, where, behind, limit)
-            found += [_to_run(row) for row in await self._execute(query)]
+        seen: dict[RunId, Run | DurableRun] = {}
+        # In this order: one that ends in between is found twice, and never missed.
         if where.status is None or not where.status.final:
             query = self._newest(durable_runs, durable_runs.c.created_at, where, behind, limit)
             query = query.where(OPEN)
-            found += [to_durable_run(row) for row in await self._execute(query)]
-        found.sort(key=run_position, reverse=True)
+            seen |= {row.id: to_durable_run(row) for row in await self._execute(query)}
+        if where.status is None or where.status.final:
+            query = self._newest(runs, runs.c.started_at, where, behind, limit)
+            seen |= {row.id: _to_run(row) for row in await self._execute(query)}
+        found = sorted(seen.values(), key=run_position, reverse=True)
         return _CURSORS.page(found[: limit + 1], limit, run_position)
 
     def _newest(

@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.repositories.schedules import Due, ScheduleBook
 from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import UtcDateTime
-from runtime.infrastructure.repositories.schedules import schedule_ticks, schedules, to_schedule
+from runtime.infrastructure.repositories.pruning import SqlPruner
+from runtime.infrastructure.repositories.schedules import (
+    ENABLED,
+    schedule_ticks,
+    schedules,
+    to_schedule,
+)
 
-_AT_ONCE = 1_000
 _c, _t = schedules.c, schedule_ticks.c
 
 
@@ -37,7 +41,7 @@ class SqlScheduleBook(ScheduleBook):
     async def due(self, limit: int) -> Due:
         local = self._local()
         now = func.clock_timestamp(type_=UtcDateTime()) if local is None else local
-        query = select(schedules).where(_c.enabled, _c.next_at <= now)
+        query = select(schedules).where(ENABLED, _c.next_at <= now)
         with refusals():
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(query.order_by(_c.next_at).limit(limit))).all()
@@ -52,18 +56,5 @@ class SqlScheduleBook(ScheduleBook):
         return None if self._engine.dialect.name == "postgresql" else datetime.now(UTC)
 
 
-class SqlTickPruner(Pruner):
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-
-    async def prune(self, before: datetime) -> int:
-        old = select(_t.id).where(_t.decided_at < before).limit(_AT_ONCE)
-        statement = delete(schedule_ticks).where(_t.id.in_(old))
-        gone = 0
-        while True:
-            with refusals():
-                async with self._engine.begin() as connection:
-                    done = (await connection.execute(statement)).rowcount
-            gone += done
-            if done < _AT_ONCE:
-                return gone
+class SqlTickPruner(SqlPruner):
+    at = _t.decided_at

@@ -97,6 +97,8 @@ schedule_ticks = Table(
     Index(None, "decided_at"),
 )
 CURSORS = Cursors("schedules")
+ENABLED = text("schedules.enabled")
+"""In the words of the index: SQLite does not take `enabled = 1` for the same."""
 _c, _t = schedules.c, schedule_ticks.c
 
 

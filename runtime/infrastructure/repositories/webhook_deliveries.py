@@ -1,15 +1,12 @@
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import BigInteger, Column, Index, Row, Table, delete, select, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import BigInteger, Column, Index, Row, Table, text
 
 from runtime.domain.entities.webhooks import Delivery, DeliveryStatus
-from runtime.domain.repositories.pruning import Pruner
 from runtime.domain.value_objects.ids import ProjectId, RunId, UserId, WebhookId
-from runtime.infrastructure.database import refusals
 from runtime.infrastructure.repositories.base import Key, UtcDateTime, Words, metadata
+from runtime.infrastructure.repositories.pruning import SqlPruner
 
 _PENDING = text("status = 'pending'")
 webhook_deliveries = Table(
@@ -43,24 +40,10 @@ webhook_deliveries = Table(
     Index(None, "ended_at"),
 )
 _COLUMNS = webhook_deliveries.c
-_AT_ONCE = 500
 
 
-class SqlDeliveryPruner(Pruner):
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-
-    async def prune(self, before: datetime) -> int:
-        old = select(_COLUMNS.id).where(_COLUMNS.ended_at < before).limit(_AT_ONCE)
-        statement = delete(webhook_deliveries).where(_COLUMNS.id.in_(old))
-        gone = 0
-        while True:
-            with refusals():
-                async with self._engine.begin() as connection:
-                    done = (await connection.execute(statement)).rowcount
-            gone += done
-            if done < _AT_ONCE:
-                return gone
+class SqlDeliveryPruner(SqlPruner):
+    at = _COLUMNS.ended_at
 
 
 def callback_target(url: str) -> str:

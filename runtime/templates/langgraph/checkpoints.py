@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -34,8 +35,12 @@ from runtime.templates.langgraph.state import StateCodec
 
 PATIENCE_S = 20.0
 """How long a checkpoint waits for a database that is away."""
+MOMENT = 5
+"""Turns of the event loop."""
 _SMALL = 4_096
 """Bytes of a value that costs less with each state than in a row of its own."""
+_START = ", __start__"
+"""Ends the path of the task that gives the input to the first nodes."""
 _NO_RESULT = frozenset((ERROR, "__error_source_node__", INTERRUPT, RESUME))
 """What LangGraph notes of a task beside its result."""
 T = TypeVar("T")
@@ -48,8 +53,8 @@ class Witness(Protocol):
     async def done(self, task_id: str, writes: Sequence[Write]) -> None:
         """A task of the outermost graph."""
 
-    async def flush(self) -> None:
-        """Until all that was said is on record."""
+    async def flush(self, progress: Callable[[], Progress]) -> None:
+        """Until all that was said is on record, with what is to be kept by then."""
 
 
 @dataclass(slots=True)
@@ -70,13 +75,12 @@ class AttemptSaver(BaseCheckpointSaver[str]):
     """
 
     def __init__(
-        self, store: CheckpointStore, codec: StateCodec, run: RunId, attempt: int, witness: Witness
+        self, store: CheckpointStore, codec: StateCodec, run: RunId, witness: Witness
     ) -> None:
         super().__init__()
         self._store = store
         self._codec = codec
         self._run = run
-        self._attempt = attempt
         self._witness = witness
         self._loop = asyncio.get_running_loop()
         self._writing = asyncio.Lock()
@@ -85,6 +89,10 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         self._ahead: CheckpointTuple | None = None
         self._small: dict[tuple[str, str, str], bytes] = {}
         """Values that are kept with the state, by namespace, channel and version."""
+        self.keeps_beginning = False
+        """The state before the first step has ended as well."""
+        self._made = False
+        """A step of the outermost graph has ended, in this attempt or before."""
         self.interrupts: dict[str, Interrupt] = {}
         """Raised in this attempt, by id."""
         self.source = ""
@@ -98,6 +106,7 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         if found is not None:
             self.source, self.newest_id = found.source, found.id
             self._ahead = await self._whole(found)
+            self._made = True
         self._opened = True
         return self._ahead
 
@@ -169,7 +178,7 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         if "counters_since_delta_snapshot" in metadata:
             self._batch.deltas.add((namespace, row.parent_id))
         progress = Progress([row], large)
-        if row.source == "input":
+        if row.source == "input" or not (self._made or namespace or self.keeps_beginning):
             # Nothing is lost with it: without it a run begins with its input all the same.
             self._take(progress)
         else:
@@ -186,6 +195,8 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         task_path: str = "",
     ) -> None:
         namespace = _namespace(config)
+        begins = task_path.endswith(_START)
+        self._made = self._made or not begins
         if not namespace:
             for channel, value in writes:
                 if channel == INTERRUPT:
@@ -203,7 +214,10 @@ class AttemptSaver(BaseCheckpointSaver[str]):
             )
             for position, (channel, value) in enumerate(writes)
         ]
-        await self._write(Progress(writes=rows))
+        if begins:
+            self._take(Progress(writes=rows))
+        else:
+            await self._write(Progress(writes=rows))
 
     async def adelete_thread(self, thread_id: str) -> None:
         await self._store.delete(RunId(thread_id))
@@ -307,9 +321,8 @@ class AttemptSaver(BaseCheckpointSaver[str]):
 
     async def _commit(self, batch: _Batch) -> None:
         try:
-            await self._witness.flush()
-            self._batch = _Batch()
-            await self._patiently(_needed(batch.progress, batch.deltas))
+            await _moment()
+            await self._patiently(partial(self._closed, batch))
         except BaseException as error:
             batch.error = error
             raise
@@ -318,9 +331,14 @@ class AttemptSaver(BaseCheckpointSaver[str]):
                 self._batch = _Batch()
             batch.done = True
 
-    async def _patiently(self, progress: Progress) -> None:
+    def _closed(self, batch: _Batch) -> Progress:
+        if self._batch is batch:
+            self._batch = _Batch()
+        return _needed(batch.progress, batch.deltas)
+
+    async def _patiently(self, progress: Callable[[], Progress]) -> None:
         try:
-            await self._store.save(self._run, self._attempt, progress)
+            await self._witness.flush(progress)
             return
         except DatabaseUnavailable:
             import stamina
@@ -330,7 +348,7 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         )
         async for attempt in tries:
             with attempt:
-                await self._store.save(self._run, self._attempt, progress)
+                await self._witness.flush(progress)
 
     def _from_thread(self, work: Coroutine[Any, Any, T]) -> T:
         try:
@@ -343,6 +361,13 @@ class AttemptSaver(BaseCheckpointSaver[str]):
                 "Call a graph inside a node that is a coroutine with `await graph.ainvoke(...)`."
             )
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _moment() -> None:
+    """What a step's last task did is written, and the state behind it, in one go: LangGraph asks
+    for both right after each other."""
+    for _ in range(MOMENT):
+        await asyncio.sleep(0)
 
 
 def finished_tasks(writes: Sequence[PendingWrite] | None) -> set[str]:

@@ -1,6 +1,6 @@
 """An attempt of a durable run on a graph: where it goes on, why it stops before the end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any, NoReturn, TypeVar
 
@@ -13,7 +13,7 @@ from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
 from langgraph.types import Command, Interrupt
 
-from runtime.domain.repositories.checkpoints import CheckpointStore
+from runtime.domain.repositories.checkpoints import CheckpointStore, Progress
 from runtime.domain.services.durability import (
     ApprovalRequest,
     Decision,
@@ -46,7 +46,7 @@ class Passage:
         self._scope = scope
         self._durable = durable
         run = scope.input.run_id
-        self._saver = AttemptSaver(store, codec, run, durable.attempt, self)
+        self._saver = AttemptSaver(store, codec, run, self)
         self._found: CheckpointTuple | None = None
         self.steps: Steps | None = None
         self.control = RunControl()
@@ -74,6 +74,8 @@ class Passage:
         """The same one, with its steps kept."""
         kept = copy(graph)
         kept.checkpointer = self._saver
+        # Where a person is asked before the first step, the question is of that state.
+        self._saver.keeps_beginning = bool(graph.interrupt_before_nodes)
         return kept
 
     @property
@@ -130,8 +132,8 @@ class Passage:
         else:
             await self.steps.ended(task_id, list(writes), said.get(ERROR))
 
-    async def flush(self) -> None:
-        await self._durable.flush()
+    async def flush(self, progress: Callable[[], Progress]) -> None:
+        await self._durable.flush(progress)
 
     def _remember(self, found: CheckpointTuple) -> None:
         """What earlier attempts showed is not shown again."""

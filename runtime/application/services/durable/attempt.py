@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from runtime.application.services.durable.endings import Endings
 from runtime.application.services.durable.folding import merged
@@ -18,6 +19,7 @@ from runtime.domain.entities.responses import end_of
 from runtime.domain.entities.runs import Run
 from runtime.domain.errors import DatabaseUnavailable
 from runtime.domain.events.runs import RunEvent
+from runtime.domain.repositories.checkpoints import Progress
 from runtime.domain.repositories.durable import AttemptEntry
 from runtime.domain.services.durability import AttemptLost, Durability
 from runtime.domain.unit_of_work import UnitOfWork
@@ -105,8 +107,8 @@ class Attempt(RunKeeper, DurablePart):
         self._waiting.append(event)
         self._happened.set()
 
-    async def flush(self) -> None:
-        await self.patiently(self._write)
+    async def flush(self, progress: Callable[[], Progress] | None = None) -> None:
+        await self.patiently(partial(self._write, progress))
         if self._over:
             raise AttemptLost
 
@@ -197,14 +199,21 @@ class Attempt(RunKeeper, DurablePart):
             self._room.set()
             raise
 
-    async def _write(self) -> None:
+    async def _write(self, progress: Callable[[], Progress] | None = None) -> None:
         """Persist, then publish."""
         async with self._writing:
             self._happened.clear()
-            if self._over or not self._waiting:
+            if self._over or not (self._waiting or progress):
                 return
             together, taken = self._unwritten(), len(self._waiting)
-            entry = AttemptEntry(self.id, self.run.scope, self.attempt, len(self.logged), together)
+            entry = AttemptEntry(
+                self.id,
+                self.run.scope,
+                self.attempt,
+                len(self.logged),
+                together,
+                progress() if progress else None,
+            )
             with self._breaking():
                 held = await self._logs.append(entry)
             if not held:

@@ -11,7 +11,7 @@ from time import monotonic
 from runtime.application.services.durable.endings import Endings
 from runtime.application.services.durable.logs import RunLogs
 from runtime.application.services.durable.worker import Worker
-from runtime.domain.errors import DatabaseUnavailable, DeadlineExceeded, RunNotFound
+from runtime.domain.errors import DatabaseUnavailable, DeadlineExceeded
 from runtime.domain.events.runs import RunFailed
 from runtime.domain.repositories.durable import RunQueue, Ticket
 from runtime.domain.services.dispatcher import RunDispatcher
@@ -35,7 +35,7 @@ class Rounds:
     """Whether this process still has the runs that it carries out."""
     own_prompt_s: float = 2.0
     """The same, where other processes are heard."""
-    abandoned_s: float = 0.5
+    abandoned_s: float = 1.0
     reconcile_s: float = 2.0
     forget_s: float = 300.0
 
@@ -72,9 +72,10 @@ class Caretaker:
 
     async def look_at_own(self) -> None:
         """Whatever was ended or taken elsewhere stops here."""
-        attempts = {id: own.attempt for id, own in self.worker.active.items()}
+        owned = dict(self.worker.active)
+        attempts = {id: own.attempt for id, own in owned.items()}
         for id in attempts.keys() - await self.queue.going_on(attempts):
-            self.worker.lost(id)
+            owned[id].lost()
 
     async def take_back_abandoned(self) -> None:
         """What processes had that are gone is queued again."""
@@ -108,10 +109,16 @@ class Caretaker:
         self._strays = strays
 
     async def _expire(self, ticket: Ticket) -> None:
-        async with self.uow(ticket.scope) as work:
-            run = await work.durable.get(ticket.id)
-        if run.deadline:
-            await self.endings.close(run, RunFailed(DeadlineExceeded(run.deadline)))
+        try:
+            async with self.uow(ticket.scope) as work:
+                run = await work.durable.get(ticket.id)
+            if run.deadline:
+                await self.endings.close(run, RunFailed(DeadlineExceeded(run.deadline)))
+        except DatabaseUnavailable:
+            raise
+        # One that can't be ended must not keep the others from it.
+        except Exception:
+            logger.exception("run %s is past its deadline and can't be ended", ticket.id)
 
     async def _tend(self) -> None:
         while True:
@@ -133,8 +140,6 @@ class Caretaker:
         try:
             await look()
             self._away = False
-        except RunNotFound:
-            pass
         except DatabaseUnavailable:
             if not self._away:
                 logger.warning("durable runs can't be looked after: the database is away")

@@ -10,6 +10,7 @@ from runtime.domain.errors import RunNotFound, TooManyQueuedRuns
 from runtime.domain.events.runs import RunCancelled
 from runtime.domain.services.dispatcher import RunDispatcher
 from runtime.domain.unit_of_work import UnitOfWork, UnitOfWorkFactory
+from runtime.domain.value_objects.identity import Scope
 
 
 @dataclass
@@ -26,8 +27,7 @@ class RunDesk:
         async with self.uow(run.scope) as work:
             if known := await _known(work, run):
                 return known
-            if await work.durable.queued() >= self.most_queued:
-                raise TooManyQueuedRuns(self.most_queued)
+            await self._check_room(work)
             if not await work.durable.add(run):
                 return await work.durable.get(run.id)
             if response:
@@ -36,9 +36,19 @@ class RunDesk:
         await self.dispatcher.dispatch(run)
         return run
 
+    async def check_room(self, scope: Scope) -> None:
+        """To be asked before anything is copied for an order: nobody would remove that again.
+        Raises TooManyQueuedRuns."""
+        async with self.uow(scope) as work:
+            await self._check_room(work)
+
     async def cancel(self, run: DurableRun) -> DurableRun:
         """At whatever process it runs. One that has ended stays as it is."""
         return run if run.status.final else await self.endings.close(run, RunCancelled())
+
+    async def _check_room(self, work: UnitOfWork) -> None:
+        if await work.durable.queued() >= self.most_queued:
+            raise TooManyQueuedRuns(self.most_queued)
 
 
 async def _known(work: UnitOfWork, run: DurableRun) -> DurableRun | None:

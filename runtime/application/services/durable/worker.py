@@ -70,7 +70,9 @@ class Worker:
             return
         finally:
             self.beginning.discard(ticket.id)
-            self.active.pop(ticket.id, None)
+            # The next attempt may have begun here while this one was still ending.
+            if (last := self.active.get(ticket.id)) and last.attempt == ticket.attempt:
+                del self.active[ticket.id]
         if paused and paused.why == "handed_over":
             await self.dispatcher.dispatch(ticket)
 
@@ -87,11 +89,6 @@ class Worker:
         self._draining = True
         for attempt in self.active.values():
             attempt.stop()
-
-    def cut(self) -> None:
-        """Every attempt stops now."""
-        for attempt in list(self.active.values()):
-            attempt.cut()
 
     async def _prepared(self, ticket: Ticket) -> Attempt:
         async with self.uow(ticket.scope) as work:

@@ -23,7 +23,7 @@ AT_ONCE = 32
 AT_ONCE_PER_TARGET = 4
 LEASE = timedelta(seconds=30)
 """How long a delivery stays taken by a process that has died: longer than a try may last."""
-POLL_EVERY_S = 1.0
+POLL_EVERY_S = 2.0
 """How often it is looked for what other processes queued, and for what is due again."""
 _GONE = 410
 

@@ -20,7 +20,7 @@ from runtime.infrastructure.web.dependencies import provided
 from runtime.infrastructure.web.errors import understand
 from runtime.infrastructure.web.json_response import JsonResponse
 from runtime.infrastructure.web.requests import StrictRoute
-from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS
+from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS, errors_of
 from runtime.infrastructure.web.routes.runs_wire import EventPageOut
 from runtime.infrastructure.web.sse import EventStream
 
@@ -31,17 +31,17 @@ router = APIRouter(
 MOST_SEQ = 2**53
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "A page of the log, or with `Accept: text/event-stream` all of it as it is "
-        "written: every event with its number as `id` and its type as `event`.",
+        "description": "All of the log as it is written, every event with its number as `id` and "
+        "its type as `event`; or with `Accept: application/json` a page of it.",
         "model": EventPageOut,
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
                 "example": 'id: 2\nevent: text.delta\ndata: {"seq":2,"type":"text.delta",'
                 '"text":"Hello"}\n\n',
             }
         },
     },
+    **errors_of(409),
     204: {"description": "Asked for a stream behind the last event of a run that has ended."},
 }
 

@@ -22,7 +22,7 @@ from runtime.domain.value_objects.ids import AgentId, RunId
 from runtime.infrastructure.web.auth import Caller
 from runtime.infrastructure.web.dependencies import After, Limit, provided
 from runtime.infrastructure.web.requests import StrictRoute
-from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS
+from runtime.infrastructure.web.routes.examples import PLATFORM_ERRORS, errors_of
 from runtime.infrastructure.web.routes.runs_wire import (
     RunList,
     RunOut,
@@ -37,7 +37,7 @@ router = APIRouter(
 Queries = Annotated[RunQueries, provided(lambda c: c.run_queries())]
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, responses=errors_of(409, 413, 422, 429))
 async def start_run(
     body: StartRunIn,
     request: Request,
@@ -155,7 +155,7 @@ async def list_steps(id: str, caller: Caller, queries: Queries) -> RunStepList:
     )
 
 
-@router.post("/{id}/cancel")
+@router.post("/{id}/cancel", responses=errors_of(409))
 async def cancel_run(
     id: str,
     caller: Caller,
@@ -167,7 +167,7 @@ async def cancel_run(
     return RunOut.of(await queries.seen(caller, RunId(id)))
 
 
-@router.post("/{id}/retry", status_code=202)
+@router.post("/{id}/retry", status_code=202, responses=errors_of(409, 429))
 async def retry_run(
     id: str,
     response: Response,

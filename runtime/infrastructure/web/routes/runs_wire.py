@@ -25,6 +25,7 @@ def _sane(at: datetime) -> datetime:
     return at.astimezone(UTC)
 
 
+Address = Annotated[str, Field(pattern=r"^https?://", max_length=2_048)]
 Instant = Annotated[AwareDatetime, AfterValidator(_sane)]
 
 
@@ -225,7 +226,7 @@ class RunList(BaseModel):
 class WebhookIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    url: str = Field(min_length=1, max_length=2_048)
+    url: Address
     secret: str | None = Field(
         default=None,
         max_length=128,
@@ -276,7 +277,7 @@ class StartRunIn(ModelOptionsIn):
     deadline: Instant | None = Field(
         default=None, description="It has failed if it has not ended by then."
     )
-    webhook: WebhookIn | Annotated[str, Field(min_length=1, max_length=2_048)] | None = Field(
+    webhook: WebhookIn | Address | None = Field(
         default=None, description="Where the end of this run is told: an address, or more of it."
     )
 
