@@ -170,6 +170,16 @@ async def test_a_page_of_the_log_can_be_read_as_json(served: Served) -> None:
     assert pages[-1]["type"] == "run.completed"
 
 
+async def test_many_that_end_at_once_leave_room_for_what_is_being_written(served: Served) -> None:
+    """Each held one of the database's few connections and waited for another."""
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            runs = await asyncio.gather(*(order(served, "words:3") for _ in range(30)))
+            done = await asyncio.gather(*(ended(served, run["id"]) for run in runs))
+            assert {run["status"] for run in done} == {"completed"}
+            assert {run["attempt"] for run in done} == {1}
+
+
 async def test_behind_the_end_there_is_nothing_to_come_back_for(served: Served) -> None:
     """An `EventSource` connects again after every end, until it is told this."""
     run = await order(served)

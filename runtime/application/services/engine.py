@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -216,7 +216,8 @@ class ActiveRun:
         if len(self._keepers) == 1 and isinstance(first, LoneKeeper):
             await first.keep_alone(run, events)
             return
-        async with self._engine.uow(self.caller.scope) as work:
+        still = self._part.still() if self._part else nullcontext()
+        async with still, self._engine.uow(self.caller.scope) as work:
             for keeper in self._keepers:
                 await keeper.keep(work, run, events)
             await work.commit()

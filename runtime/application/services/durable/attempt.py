@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -113,14 +113,19 @@ class Attempt(RunKeeper, DurablePart):
             raise AttemptLost
 
     async def keep(self, work: UnitOfWork, run: Run, events: Sequence[RunEvent]) -> None:
-        """With the keepers of its session; `patiently` lets it be tried again."""
+        """With the keepers of its session, while it stands `still`; `patiently` lets it be tried
+        again."""
+        if self._over:
+            raise AttemptLost
+        rest = [*self._unwritten(), end_of(run)]
+        whole = _whole(self.run, run)
+        with self._breaking():
+            await self._endings.write(work, self.run, whole, len(self.logged), rest, events)
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
         async with self._writing:
-            if self._over:
-                raise AttemptLost
-            rest = [*self._unwritten(), end_of(run)]
-            whole = _whole(self.run, run)
-            with self._breaking():
-                await self._endings.write(work, self.run, whole, len(self.logged), rest, events)
+            yield
 
     async def pause(self, pause: Paused) -> Paused:
         self.paused = pause

@@ -1,6 +1,7 @@
 """An attempt of a durable run, as the engine sees it."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -34,6 +35,10 @@ class DurablePart(Protocol):
 
     async def put(self, event: RunEvent) -> None:
         """It happened; waits while too much is not in the log yet. Raises AttemptLost."""
+
+    def still(self) -> AbstractAsyncContextManager[None]:
+        """While nothing is written to its log. Entered before a connection to the database is
+        taken: what is being written waits for one, and there may be no other."""
 
     async def pause(self, pause: Paused) -> Paused:
         """Write that it stands still. Raises DatabaseUnavailable."""
