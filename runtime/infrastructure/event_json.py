@@ -1,7 +1,8 @@
 """Events of runs as JSON, as they are stored and as `/v1/runs/{id}/events` shows them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from dataclasses import fields as fields_of
 from functools import cache
 from typing import Any, get_args
 
@@ -16,6 +17,9 @@ from runtime.domain.events.runs import (
 from runtime.domain.value_objects.chat import Usage
 
 _KINDS: Mapping[str, Any] = {kind.type: kind for kind in get_args(RunEvent)}
+_FIELDS: Mapping[type, Sequence[str]] = {
+    kind: [field.name for field in fields_of(kind)] for kind in _KINDS.values()
+}
 
 
 def event_to_json(event: RunEvent) -> dict[str, Any]:
@@ -25,7 +29,8 @@ def event_to_json(event: RunEvent) -> dict[str, Any]:
         case TextDelta(logprobs=None):
             return {"type": event.type, "text": event.text}
         case _:
-            return {"type": event.type, **asdict(event)}
+            said = ((name, getattr(event, name)) for name in _FIELDS[type(event)])
+            return {"type": event.type, **{name: _plain(value) for name, value in said}}
 
 
 def event_from_json(data: Mapping[str, Any]) -> RunEvent:
@@ -40,6 +45,10 @@ def event_from_json(data: Mapping[str, Any]) -> RunEvent:
         case kind:
             event: RunEvent = _KINDS[kind](**fields)
             return event
+
+
+def _plain(value: object) -> object:
+    return asdict(value) if isinstance(value, Usage) else value
 
 
 def failure_of(code: str, message: str) -> DomainError:

@@ -158,6 +158,9 @@ async def test_it_is_deleted_once_it_has_ended(pair: Pair) -> None:
             await replica.openai.responses.retrieve(begun.id)
         with pytest.raises(openai.NotFoundError):
             await replica.openai.responses.retrieve(begun.id, stream=True)
+    path = f"/v1/runs/{begun.id.replace('resp_', 'run_')}"
+    run = await pair.first.until(lambda found: found["status"] == "cancelled", path)
+    assert run["output"] is None
 
 
 async def test_it_is_followed_on_when_it_has_ended(pair: Pair) -> None:

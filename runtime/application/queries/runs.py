@@ -76,7 +76,8 @@ class RunQueries:
             return seen
         events = effective(await self.logs.all_of(id, seen.durable.scope))
         said = "".join(event.text for event in events if isinstance(event, TextDelta))
-        return replace(seen, output=said)
+        # Without a log, which goes with a deleted response, nobody knows what it said.
+        return replace(seen, output=said if events else None)
 
     async def page(
         self, actor: Principal, where: RunFilter, *, limit: int, after: str | None

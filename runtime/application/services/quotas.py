@@ -136,8 +136,8 @@ class Quotas:
         if not (budgets or rates):
             return None
         purses = await self._opened(budgets) if budgets else ()
-        counted = any(each.tokens_per_minute is not None for _, each in rates)
-        reserved = tokens() if counted else 0
+        by_tokens = any(each.tokens_per_minute is not None for _, each in rates)
+        reserved = tokens() if by_tokens else 0
         asked = Asked(f"hold_{uuid7_hex()}", rates, reserved * runs, runs)
         slot = await self._begun(asked) if rates else 0
         return Grant(self._limiter, asked, slot, reserved, purses)

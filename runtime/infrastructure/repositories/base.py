@@ -66,17 +66,7 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: object, dialect: Dialect) -> str:
-        try:
-            text = json.dumps(
-                value,
-                allow_nan=False,
-                ensure_ascii=False,
-                separators=(",", ":"),
-                default=_plain_mapping,
-            )
-        except (ValueError, RecursionError) as error:
-            raise InvalidValue("A value is no JSON that can be stored.") from error
-        return storable(text)
+        return json_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ANN401
         return None if value is None else json.loads(value)
@@ -194,6 +184,21 @@ def insert_or_replace(table: Table, dialect: str) -> Insert:
     values = {name: statement.excluded[name] for name, _ in table.c.items() if name not in keys}
     replaced: Insert = statement.on_conflict_do_update(index_elements=keys, set_=values)
     return replaced
+
+
+def json_text(value: object) -> str:
+    """As a column of the type Json holds it. Raises InvalidValue."""
+    try:
+        text = json.dumps(
+            value,
+            allow_nan=False,
+            ensure_ascii=False,
+            separators=(",", ":"),
+            default=_plain_mapping,
+        )
+    except (ValueError, RecursionError) as error:
+        raise InvalidValue("A value is no JSON that can be stored.") from error
+    return storable(text)
 
 
 def storable(text: str) -> str:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from time import monotonic
 
 from runtime.application.services.durable.endings import Endings
 from runtime.application.services.durable.folding import merged
@@ -175,9 +176,12 @@ class Attempt(RunKeeper, DurablePart):
             self._tried = ((), 0)
 
     async def _write_along(self) -> None:
+        """At once after a silence, else what has come together since the last time."""
+        written_at = monotonic()
         while not self._over:
             await self._happened.wait()
-            await asyncio.sleep(self._logs.pace.batch_s)
+            await asyncio.sleep(max(0.0, written_at + self._logs.pace.batch_s - monotonic()))
+            written_at = monotonic()
             try:
                 await self.patiently(self._write)
             except AttemptLost:
