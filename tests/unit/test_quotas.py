@@ -284,6 +284,18 @@ async def test_an_answer_that_is_here_is_delivered_and_the_next_call_is_not_made
     assert (await bench.ledger.spent([(KEY, None)]))[0].tokens == 1_010
 
 
+async def test_what_was_counted_when_it_was_ordered_is_no_second_request() -> None:
+    bench = Bench(uses_ten_tokens)
+    await bench.limit(HOUSE, 2)
+    caller, line, ask = bench.command().caller, bench.agent.line_id, bench.quotas.admit
+    for _ in range(2):
+        assert await ask(caller, line, tokens=lambda: 1)
+        assert await ask(caller, line, tokens=lambda: 1, counted=True) is None
+
+    with pytest.raises(LimitReached):
+        await ask(caller, line, tokens=lambda: 1)
+
+
 async def test_money_is_counted_by_the_price_of_what_was_called() -> None:
     bench = Bench(uses_ten_tokens)
     await bench.price("p/*", "1", "2")

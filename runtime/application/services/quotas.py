@@ -131,7 +131,8 @@ class Quotas:
         budgets = [(subject, limits.budget) for subject, limits in found if limits.budget]
         rates = [(subject, limits.rates) for subject, limits in found if limits.rates]
         if counted:
-            rates = [(each, replace(its, requests_per_minute=None)) for each, its in rates]
+            rest = [(each, replace(its, requests_per_minute=None)) for each, its in rates]
+            rates = [(each, its) for each, its in rest if its]
         if not (budgets or rates):
             return None
         purses = await self._opened(budgets) if budgets else ()
