@@ -89,10 +89,8 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         self._ahead: CheckpointTuple | None = None
         self._small: dict[tuple[str, str, str], bytes] = {}
         """Values that are kept with the state, by namespace, channel and version."""
-        self.keeps_beginning = False
-        """The state before the first step has ended as well."""
-        self._made = False
-        """A step of the outermost graph has ended, in this attempt or before."""
+        self.hands_on = False
+        """The outermost graph's first task does nothing but hand the input to its nodes."""
         self.interrupts: dict[str, Interrupt] = {}
         """Raised in this attempt, by id."""
         self.source = ""
@@ -106,7 +104,6 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         if found is not None:
             self.source, self.newest_id = found.source, found.id
             self._ahead = await self._whole(found)
-            self._made = True
         self._opened = True
         return self._ahead
 
@@ -178,8 +175,9 @@ class AttemptSaver(BaseCheckpointSaver[str]):
         if "counters_since_delta_snapshot" in metadata:
             self._batch.deltas.add((namespace, row.parent_id))
         progress = Progress([row], large)
-        if row.source == "input" or not (self._made or namespace or self.keeps_beginning):
-            # Nothing is lost with it: without it a run begins with its input all the same.
+        if row.source == "input" and (self.hands_on or namespace):
+            # It goes with the next one, which is on record before any node begins: the steps have
+            # the same ids in every attempt, and the ledger knows their calls by them.
             self._take(progress)
         else:
             await self._write(progress)
@@ -196,7 +194,6 @@ class AttemptSaver(BaseCheckpointSaver[str]):
     ) -> None:
         namespace = _namespace(config)
         begins = task_path.endswith(_START)
-        self._made = self._made or not begins
         if not namespace:
             for channel, value in writes:
                 if channel == INTERRUPT:

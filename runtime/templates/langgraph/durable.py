@@ -8,6 +8,7 @@ import orjson
 from langchain_core.messages import AIMessage
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.serde.types import ERROR, INTERRUPT
+from langgraph.constants import START
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.runtime import RunControl
@@ -74,8 +75,7 @@ class Passage:
         """The same one, with its steps kept."""
         kept = copy(graph)
         kept.checkpointer = self._saver
-        # Where a person is asked before the first step, the question is of that state.
-        self._saver.keeps_beginning = bool(graph.interrupt_before_nodes)
+        self._saver.hands_on = START in graph.nodes
         return kept
 
     @property
