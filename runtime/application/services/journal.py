@@ -26,6 +26,9 @@ from runtime.domain.value_objects.chat import NO_USAGE
 from runtime.domain.value_objects.ids import RunId
 from runtime.domain.value_objects.limits import rounded
 
+_PAUSED = {"suspended": RunStatus.WAITING, "lost": RunStatus.CANCELLED}
+"""What a run's log line says of an attempt that did not come to the run's end; else queued."""
+
 
 class RunJournal:
     """Watches one run's events and sums them up; per token it does next to nothing."""
@@ -154,5 +157,4 @@ def outcome(
         case RunCancelled():
             return RunStatus.CANCELLED, None, None
         case Paused():
-            waits = end.why == "suspended"
-            return RunStatus.WAITING if waits else RunStatus.QUEUED, None, None
+            return _PAUSED.get(end.why, RunStatus.QUEUED), None, None

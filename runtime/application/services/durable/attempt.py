@@ -129,8 +129,8 @@ class Attempt(RunKeeper, DurablePart):
             yield
 
     async def pause(self, pause: Paused) -> Paused:
-        self.paused = pause
-        if not self._over and pause.why != "lost":
+        self.paused = pause = Paused("lost") if self._over else pause
+        if pause.why != "lost":
             try:
                 await self.patiently(lambda: self._stand_still(pause))
             except AttemptLost:
