@@ -238,9 +238,17 @@ async def test_no_task_is_left_behind(runtime: Served, upstream: FakeUpstream) -
     async def nothing_runs() -> None:
         await runtime.until(lambda h: h["metrics"]["running"] == 0, "/v1/health")
 
+    async def most_tasks() -> int:
+        """Those included that the runtime has from time to time."""
+        most = 0
+        for _ in range(60):
+            most = max(most, len(asyncio.all_tasks()))
+            await asyncio.sleep(0.02)
+        return most
+
     await visit(0)
     await nothing_runs()
-    count = len(asyncio.all_tasks())
+    count = await most_tasks()
     await asyncio.gather(*map(visit, range(12)))
     await nothing_runs()
 

@@ -90,7 +90,8 @@ class DatabaseDispatcher(RunDispatcher):
                 continue
             every_s = LOOK_EVERY_S if self._signals.prompt else LOOK_OFTEN_S
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), every_s)
+                async with asyncio.timeout(every_s):
+                    await self._wake.wait()
 
     async def _away(self) -> None:
         if not self._backoff.failures:
