@@ -126,7 +126,6 @@ from runtime.infrastructure.repositories.attempt_log import SqlAttemptLog
 from runtime.infrastructure.repositories.checkpoint_pruning import SqlCheckpointPruner
 from runtime.infrastructure.repositories.checkpoints import SqlCheckpointStore
 from runtime.infrastructure.repositories.completions import SqlCompletionPruner
-from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
 from runtime.infrastructure.repositories.idempotency import SqlIdempotencyStore
 from runtime.infrastructure.repositories.keys import SqlKeyRing
 from runtime.infrastructure.repositories.limits import SqlLedger
@@ -134,6 +133,7 @@ from runtime.infrastructure.repositories.memories import SqlFactPruner
 from runtime.infrastructure.repositories.providers import SqlProviderBook
 from runtime.infrastructure.repositories.responses import SqlLapsedResponses, SqlResponsePruner
 from runtime.infrastructure.repositories.run_pruning import SqlRunPruner
+from runtime.infrastructure.repositories.run_queue import SqlRunQueue
 from runtime.infrastructure.repositories.runs import SqlRunLog
 from runtime.infrastructure.repositories.schedule_book import SqlScheduleBook, SqlTickPruner
 from runtime.infrastructure.repositories.session_log import SqlSessionLog

@@ -30,7 +30,7 @@ from runtime.infrastructure.dispatch import run_dispatcher
 from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.liveness.beats import worker_beats
 from runtime.infrastructure.liveness.heart import Heart
-from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
+from runtime.infrastructure.repositories.run_queue import SqlRunQueue
 from runtime.infrastructure.settings import Settings
 from runtime.infrastructure.signals import run_signals
 from runtime.infrastructure.signals.payloads import notify

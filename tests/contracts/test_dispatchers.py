@@ -24,7 +24,7 @@ from runtime.infrastructure.dispatch.ground import Ground
 from runtime.infrastructure.dispatch.inline import InlineDispatcher
 from runtime.infrastructure.liveness.beats import worker_beats
 from runtime.infrastructure.liveness.heart import Heart
-from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
+from runtime.infrastructure.repositories.run_queue import SqlRunQueue
 from runtime.infrastructure.signals import run_signals
 from runtime.infrastructure.signals.local import LocalSignals
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work

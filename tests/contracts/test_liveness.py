@@ -22,7 +22,7 @@ from runtime.domain.value_objects.ids import WorkerId, new_worker_id
 from runtime.infrastructure.liveness.beats import worker_beats
 from runtime.infrastructure.liveness.heart import Heart
 from runtime.infrastructure.liveness.processes import has_ended, this_process
-from runtime.infrastructure.repositories.durable_runs import SqlRunQueue
+from runtime.infrastructure.repositories.run_queue import SqlRunQueue
 from runtime.infrastructure.unit_of_work.sql import sql_unit_of_work
 from tests.contracts.conftest import Connect
 from tests.contracts.dispatching import an_order, comes, until
